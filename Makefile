@@ -1,0 +1,38 @@
+# make run    set up, and start the stack         make test   set up, and check everything
+# Everything is installed into .venv; nothing else on the machine changes.
+
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help run install test check format clean
+
+help:  ## say what can be made
+	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' $(MAKEFILE_LIST)
+
+run: install  ## start Redis, web and worker; Ctrl-C ends them
+	@exec honcho start
+
+install: $(VENV)/installed .env  ## make .venv and .env
+
+test: $(VENV)/installed  ## lint, types, and all tests
+	ruff check .
+	ruff format --check .
+	mypy
+	pytest -n 4
+
+format: $(VENV)/installed  ## put the code into the house format
+	ruff check --fix .
+	ruff format .
+
+clean:  ## delete what `make install` and the tools made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
+
+.env:
+	cp .env.example .env
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@

@@ -1,0 +1,93 @@
+"""How our processes talk to Redis: the worker waits for it, the web process answers at once without it."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import redis.asyncio
+from redis import Redis
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from runner.log import log_event
+
+CONNECT_SECONDS = 1.0
+ANSWER_SECONDS = 2.0  # the front end gives up a request after 10 s
+WORKER_ANSWER_SECONDS = 3.0  # longer than the worker's blocking pop, short enough to leave in time
+T = TypeVar("T")
+
+_leaving = threading.Event()
+
+
+def stop_waiting() -> None:
+    """From now on this process no longer waits for a Redis that does not answer: it is about to end."""
+    _leaving.set()
+
+
+class PatientRetry(Retry):
+    """Try again until Redis answers, or until this process is about to end."""
+
+    def __init__(self) -> None:
+        super().__init__(ExponentialBackoff(cap=0.5, base=0.05), retries=-1)
+
+    def call_with_retry(
+        self,
+        do: Callable[[], T],
+        fail: Callable[[Exception], Any] | Callable[[Exception, int], Any],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,
+    ) -> T:
+        """The answer of `do`. Raises redis's own errors once this process is about to end."""
+
+        def worth_another_try(error: Exception) -> bool:
+            return not _leaving.is_set() and (is_retryable is None or is_retryable(error))
+
+        return super().call_with_retry(do, fail, worth_another_try, with_failure_count)
+
+
+class PatientRedis(Redis):
+    """The worker's connection: it outlives a Redis that starts later, restarts, or pauses."""
+
+    @classmethod
+    def from_url(cls, url: str, **kwargs: Any) -> Redis:
+        """A connection to a Redis that has answered once; waits for that."""
+        timeouts = {"socket_timeout": WORKER_ANSWER_SECONDS, "socket_connect_timeout": CONNECT_SECONDS}
+        connection = super().from_url(url, **{**timeouts, "retry": Retry(NoBackoff(), 0), **kwargs})
+        try:
+            connection.ping()
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            log_event("waiting_for_redis", level=logging.WARNING, url=shown_url(url), because=error)
+        connection.set_retry(PatientRetry())
+        connection.ping()
+        return connection
+
+
+def connect(url: str) -> Redis:
+    """The web process's connection for writing: it fails fast, and never sends a command twice."""
+    return Redis.from_url(
+        url,
+        socket_timeout=ANSWER_SECONDS,
+        socket_connect_timeout=CONNECT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def connect_async(url: str) -> redis.asyncio.Redis:
+    """The web process's connection for reading: it fails fast."""
+    return redis.asyncio.Redis.from_url(
+        url,
+        socket_timeout=ANSWER_SECONDS,
+        socket_connect_timeout=CONNECT_SECONDS,
+        retry=redis.asyncio.retry.Retry(NoBackoff(), 1),
+    )
+
+
+def shown_url(url: str) -> str:
+    """The URL without what may be secret in it."""
+    parts = urlsplit(url)
+    where = parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}{parts.path}"
+    return f"{parts.scheme}://{where}"

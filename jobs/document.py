@@ -1,0 +1,106 @@
+"""The run document: what a client is answered about a run. Its fields are the ones that the front end reads."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from msgspec import Struct
+
+from runner.project import Browser
+from runner.traversal import Parameter
+
+
+class State(StrEnum):
+    """Where a run stands. The front end polls until it reads one of the last three."""
+
+    PENDING = "PENDING"  # accepted, not started
+    RUNNING = "RUNNING"  # a worker has it
+    FINISHED = "FINISHED"  # the test ran and passed
+    FAILED = "FAILED"  # the test ran and found a fault
+    ERROR = "ERROR"  # the test could not be run to its end
+
+
+class Reason(StrEnum):
+    """Why a run is FAILED or ERROR."""
+
+    TEST_FAILED = "test_failed"  # the test ran and found a fault
+    NO_RESULT = "no_result"  # the CLI ended without saying that it is done
+    CLI_ERROR = "cli_error"  # the CLI failed: exit code, signal, or nothing usable written
+    TIMEOUT = "timeout"  # it ran longer than RUN_TIMEOUT
+    STOPPED = "stopped"  # a user stopped it
+    INTERRUPTED = "interrupted"  # the stack was shut down or the worker died
+    LOST = "lost"  # nobody knows it any more
+
+
+class RunType(StrEnum):
+    """What kind of run it is."""
+
+    AGENTIC = "AGENTIC"  # the agent finds its way
+    REPLAY = "REPLAY"  # the steps of an earlier run again
+
+
+class Origin(StrEnum):
+    """Who started it."""
+
+    WEB_UI = "WEB_UI"  # a REST call
+    CLI = "CLI"  # a person, with the CLI by hand
+
+
+class TestCase(Struct, frozen=True):
+    """The task, as it was when the run was accepted."""
+
+    id: str
+    test_name: str
+    test_description: str
+    test_goal: str
+
+
+class BrowserConfig(Struct, frozen=True):
+    """The browser configuration, as it was when the run was accepted."""
+
+    id: str
+    browser_config: Browser
+
+
+class DomElement(Struct, frozen=True):
+    """The element that an action was about."""
+
+    xpath: str | None
+
+
+class HistoryElement(Struct, frozen=True):
+    """One action. `action` has one key, Bugninja's name for it; `screenshot` is a path below this server's root."""
+
+    id: str
+    history_element_state: str
+    action: dict[str, dict[str, Parameter]]
+    screenshot: str | None
+    dom_element_data: DomElement | None
+
+
+class BrainStateDocument(Struct, frozen=True):
+    """One step: what the agent thought, and the actions that followed."""
+
+    id: str
+    evaluation_previous_goal: str
+    memory: str
+    next_goal: str
+    history_elements: list[HistoryElement]
+
+
+class RunDocument(Struct, frozen=True):
+    """A run. Times are UTC; `reason` and `error_message` are null unless the state is FAILED or ERROR."""
+
+    id: str
+    test_traversal_id: str
+    test_case: TestCase | None
+    current_state: State
+    reason: Reason | None
+    error_message: str | None
+    queued_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    run_type: RunType
+    origin: Origin
+    run_gif: str | None
+    browser_config: BrowserConfig | None
+    brain_states: list[BrainStateDocument]

@@ -1,0 +1,123 @@
+"""How the CLI ended + what it wrote -> the state of the run. Pure: the rules of truth, in one place."""
+
+from typing import NamedTuple
+
+from jobs.document import Reason, State
+from runner.process import ProcessEnd
+from runner.traversal import Traversal
+from runner.traversal_file import Reading
+
+NO_WORDS = "It printed nothing that says why."
+
+
+class Ending(NamedTuple):
+    """How the CLI of a run ended.
+
+    `cut` is why we ended it (None if it ended by itself), `not_started` why it could not be started (then there is no
+    `end`), `words` its own last words, `limit` the RUN_TIMEOUT that was in force, in seconds.
+    """
+
+    end: ProcessEnd | None
+    cut: Reason | None
+    not_started: str | None
+    words: str | None
+    limit: int
+
+
+class Verdict(NamedTuple):
+    """A final state, with its reason and one or two sentences for a person."""
+
+    state: State
+    reason: Reason | None
+    message: str | None
+
+
+def result_of(traversal: Traversal | None) -> State | None:
+    """FINISHED or FAILED if the traversal says how the test ended, None if it does not.
+
+    A `done` without success beats everything; the status comes next; a file without status, or one that was still
+    being recorded, is decided by its `done`. FAILED without any action is no test result: the test never ran.
+    """
+    if traversal is None:
+        return None
+    if traversal.success is False or (traversal.status == "FAILED" and traversal.actions):
+        return State.FAILED
+    if traversal.status == "SUCCESSFUL" or (traversal.status != "FAILED" and traversal.success):
+        return State.FINISHED
+    return None
+
+
+def judge(ending: Ending, reading: Reading) -> Verdict:
+    """The final state of a run that a worker has carried out."""
+    result = result_of(reading.traversal) if reading.problem is None else None
+    if result is State.FINISHED:
+        return Verdict(State.FINISHED, None, _note(ending))
+    if result is State.FAILED:
+        return Verdict(State.FAILED, Reason.TEST_FAILED, _fault(reading.traversal, ending.words))
+    if ending.cut is not None:
+        return Verdict(State.ERROR, ending.cut, _cut(ending.cut, ending.limit))
+    if ending.not_started is not None:
+        return Verdict(State.ERROR, Reason.CLI_ERROR, ending.not_started)
+    return _without_result(ending, reading)
+
+
+def judge_file(traversal: Traversal, problem: str | None, abandoned: bool) -> Verdict | None:
+    """The state of a run that only its file knows of; None while the file is being written (not `abandoned`)."""
+    result = result_of(traversal)
+    if result is State.FINISHED:
+        return Verdict(State.FINISHED, None, None)
+    if result is State.FAILED:
+        return Verdict(State.FAILED, Reason.TEST_FAILED, _fault(traversal, None))
+    if traversal.status == "FAILED":
+        return Verdict(State.ERROR, Reason.CLI_ERROR, "The test could not be started; see what the CLI printed.")
+    if not abandoned:
+        return None
+    said = f"its file cannot be used ({problem})" if problem else "its file was never completed"
+    return Verdict(State.ERROR, Reason.LOST, f"Nobody is carrying out this run any more, and {said}.")
+
+
+def _without_result(ending: Ending, reading: Reading) -> Verdict:
+    words = _words(ending.words)
+    if ending.end is not None and ending.end.signal is not None:
+        return Verdict(State.ERROR, Reason.CLI_ERROR, f"The CLI was ended by {ending.end.signal}. {words}")
+    if ending.end is not None and ending.end.exit_code:
+        return Verdict(State.ERROR, Reason.CLI_ERROR, f"The CLI ended with exit code {ending.end.exit_code}. {words}")
+    if reading.problem is not None:
+        message = f"The CLI ended, and its traversal file cannot be used: {reading.problem}. {words}"
+        return Verdict(State.ERROR, Reason.CLI_ERROR, message)
+    if reading.traversal is None:
+        return Verdict(State.ERROR, Reason.CLI_ERROR, f"The CLI ended without writing a traversal. {words}")
+    if reading.traversal.status == "FAILED":
+        return Verdict(State.ERROR, Reason.CLI_ERROR, f"The CLI could not start the test. {words}")
+    steps = len(reading.traversal.actions)
+    message = f"The CLI ended after {steps} actions without saying that the test is done. {ending.words or ''}"
+    return Verdict(State.ERROR, Reason.NO_RESULT, message.strip())
+
+
+def _fault(traversal: Traversal | None, words: str | None) -> str:
+    said = traversal.verdict_text if traversal else None
+    return said or words or "The test found a fault; the CLI did not say which."
+
+
+def _note(ending: Ending) -> str | None:
+    """What is worth saying about a test that passed."""
+    if ending.cut is not None:
+        return f"The test had passed, but its CLI did not end by itself ({ending.cut.value})."
+    if ending.end is not None and ending.end.signal is not None:
+        return f"The test passed, but its CLI was ended by {ending.end.signal} afterwards."
+    if ending.end is not None and ending.end.exit_code:
+        return f"The test passed, but its CLI ended with exit code {ending.end.exit_code} afterwards."
+    return None
+
+
+def _cut(reason: Reason, limit: int) -> str:
+    sentences = {
+        Reason.TIMEOUT: f"The run took longer than {limit} seconds (RUN_TIMEOUT) and was ended.",
+        Reason.STOPPED: "The run was stopped by a user.",
+        Reason.INTERRUPTED: "The run was interrupted because its worker was shut down.",
+    }
+    return sentences[reason]
+
+
+def _words(words: str | None) -> str:
+    return f"It said: {words}" if words else NO_WORDS

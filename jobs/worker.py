@@ -1,0 +1,177 @@
+"""The RQ worker of this project: RQ's fork worker, which also leaves in time and says that it lives."""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq.exceptions import StopRequested
+from rq.job import Job
+from rq.queue import Queue
+from rq.utils import now
+from rq.worker import Worker
+
+from jobs.connection import stop_waiting
+from jobs.document import Reason, State
+from jobs.execute import EXECUTE_RUN, close_run
+from jobs.meta import meta_from_json
+from jobs.verdict import Verdict
+from runner.errors import SettingsError
+from runner.ids import new_run_id, parse_run_id, parse_task_id
+from runner.log import configure_logging, log_event
+from runner.process import end_processes
+from runner.run_folder import RunFolder
+from runner.settings import read_settings
+
+POP_SECONDS = 1  # how long one blocking pop waits, and so how long an idle worker takes to leave
+BEAT_SECONDS = 5
+BEAT_LIFE = 3 * BEAT_SECONDS  # three missed beats: a slow machine is not a dead one
+HORSE_SECONDS = 3.2  # for the work-horse to end its CLI and record the outcome; honcho kills everything after 5
+
+
+def beat_key(worker_name: str) -> str:
+    """The Redis key that exists as long as the worker lives."""
+    return f"bugninja-runner:beat:{worker_name}"
+
+
+class RunJob(Job):
+    """A job that can only be a run: what stands in Redis cannot make a worker call anything else."""
+
+    @property
+    def success_callback(self) -> None:
+        """None: runs have no callbacks."""
+
+    @property
+    def failure_callback(self) -> None:
+        """None: runs have no callbacks."""
+
+    @property
+    def stopped_callback(self) -> None:
+        """None: runs have no callbacks."""
+
+    def perform(self) -> Any:
+        """The function's value. Raises `ValueError` if the job names another function than ours."""
+        if self.func_name != EXECUTE_RUN:
+            raise ValueError(f"this worker only calls {EXECUTE_RUN}, and the job wants {self.func_name}")
+        return super().perform()
+
+
+class RunWorker(Worker):
+    """Carries out runs, one at a time. SIGTERM or SIGINT ends its run and then itself, within 4 seconds."""
+
+    def __init__(
+        self, queues: str | Queue | Sequence[str] | Sequence[Queue], name: str | None = None, **kwargs: Any
+    ) -> None:
+        """As RQ's worker. Ends the process with a message if the settings cannot be used."""
+        try:
+            self.settings = read_settings(os.environ)
+        except SettingsError as error:
+            raise SystemExit(str(error)) from None
+        configure_logging(self.settings.log_level)
+        self._left = threading.Event()
+        kwargs["job_class"] = RunJob
+        super().__init__(queues, name=name or f"{socket.gethostname()}-{os.getpid()}-{new_run_id()[:6]}", **kwargs)
+
+    @property
+    def dequeue_timeout(self) -> int:
+        """Seconds of one blocking pop."""
+        return POP_SECONDS
+
+    @property
+    def connection_timeout(self) -> int:
+        """Seconds until an unanswered command counts as failed."""
+        return POP_SECONDS + 2
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        """As RQ's, with a heartbeat beside it."""
+        beat = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
+        beat.start()
+        try:
+            return super().work(*args, **kwargs)
+        finally:
+            self._left.set()
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """The next job. Raises `StopRequested` between two pops, never in the middle of one, which could lose a job."""
+        if timeout is None or max_idle_time is not None:
+            return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+        while not self._stop_requested:
+            result = super().dequeue_job_and_maintain_ttl(POP_SECONDS, max_idle_time=POP_SECONDS)
+            if result is not None:
+                return result
+        raise StopRequested
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Carry out the job; one that was popped while we were asked to leave goes back to the front of its queue."""
+        if not self._stop_requested:
+            self._execute_or_leave(job, queue)
+            return
+        with self.connection.pipeline() as pipeline:
+            queue.push_job_id(job.id, pipeline=pipeline, at_front=True)
+            pipeline.lrem(queue.intermediate_queue_key, 1, job.id)
+            pipeline.execute()
+        log_event("given_back", run=job.id, worker=self.name)
+
+    def _execute_or_leave(self, job: Job, queue: Queue) -> None:
+        try:
+            super().execute_job(job, queue)
+        except RedisError as error:
+            if not self._stop_requested:
+                raise
+            log_event("redis_left_first", run=job.id, worker=self.name, because=error)
+            raise StopRequested from None
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """Take no new job, end the running one, leave. May be called again; speaks to nobody but our own horse."""
+        self._stop_requested = True
+        self._shutdown_requested_date = now()
+        stop_waiting()
+        if self.horse_pid:
+            os.kill(self.horse_pid, signal.SIGTERM)
+            killer = threading.Timer(HORSE_SECONDS, self.kill_horse)
+            killer.daemon = True
+            killer.start()
+
+    def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
+        """The horse died before it could record an outcome: end what it left behind, and record that."""
+        run_id = parse_run_id(job.id)
+        task_id = parse_task_id(str(job.kwargs.get("task_id")))
+        if run_id is None or task_id is None:
+            return
+        end_processes(run_id)
+        self._close(job, RunFolder(self.settings.tasks_root, task_id, run_id))
+
+    def teardown(self) -> None:
+        """Sign off, if Redis is still there."""
+        try:
+            Worker.teardown(self)
+        except RedisError as error:
+            log_event("not_signed_off", worker=self.name, because=error)
+
+    def _close(self, job: Job, folder: RunFolder) -> None:
+        record = folder.read_record()
+        meta = meta_from_json(record) if record is not None else None
+        if meta is None or meta.outcome is not None:
+            return
+        message = "The run was interrupted: the process that carried it out was ended."
+        close_run(job, folder, meta, Verdict(State.ERROR, Reason.INTERRUPTED, message))
+
+    def _keep_beating(self) -> None:
+        while not self._left.is_set():
+            beat(self.connection, self.name)
+            self._left.wait(BEAT_SECONDS)
+
+
+def beat(connection: Redis, worker_name: str) -> None:
+    """Say that the worker lives; Redis forgets it by itself, by its own clock."""
+    try:
+        connection.set(beat_key(worker_name), "alive", ex=BEAT_LIFE)
+    except RedisError as error:
+        log_event("beat_missed", worker=worker_name, because=error)

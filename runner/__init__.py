@@ -1,0 +1,1 @@
+"""What touches a Bugninja project: its files, its command line and the processes that it starts."""

@@ -1,0 +1,73 @@
+"""What the CLI printed -> its own last words about what went wrong. Pure.
+
+Bugninja prints through `rich`: panels of box characters, 80 columns wide, with ANSI colours; the last panel names the
+error (seen in 0.1.6).
+"""
+
+import re
+
+ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+PANEL_TOP = re.compile(r"^[╭┌┏╔][─━═]*(?P<title>[^─━═]*)[─━═]*[╮┐┓╗]\s*$")
+PANEL_BOTTOM = re.compile(r"^[╰└┗╚]")
+PANEL_SIDE = "│┃║"
+HEADING = re.compile(r"^(?:[^\w\s'\"<(\[{]\S*\s+)?(?:Execution time|Error|Original Error|Error Type|Details)\s*:", re.I)
+ERROR_WORDS = re.compile(r"error|fail|not found|invalid|abort|exception|denied|refused", re.I)
+SYMBOLS = re.compile(r"^[^\w'\"<(\[{/]+")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9'\"])")
+LONGEST = 400  # characters of the last words
+
+
+def clean_text(text: str) -> str:
+    """The text without ANSI colours and control characters; lines stay."""
+    return CONTROL.sub("", ANSI.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
+
+
+def last_words(text: str) -> str | None:
+    """At most two sentences from the end of the CLI's output that say what went wrong; None if nothing was printed."""
+    lines = [line.rstrip() for line in clean_text(text).split("\n")]
+    panel = _last_error_panel(lines)
+    words = _first_paragraph(panel) if panel is not None else _last_line(lines)
+    return _shorten(words) or None
+
+
+def _last_error_panel(lines: list[str]) -> list[str] | None:
+    panels: list[tuple[str, list[str]]] = []
+    inside = False
+    for line in lines:
+        if not inside and (top := PANEL_TOP.match(line)):
+            panels.append((top.group("title").strip(), []))
+            inside = True
+        elif inside and PANEL_BOTTOM.match(line):
+            inside = False
+        elif inside:
+            panels[-1][1].append(line.strip(PANEL_SIDE).strip())
+    errors = [body for title, body in panels if ERROR_WORDS.search(title)]
+    return errors[-1] if errors else None
+
+
+def _first_paragraph(body: list[str]) -> str:
+    """The panel's message: what follows its `Error:` heading if it has one, else its first lines, joined again."""
+    start = next((i + 1 for i, line in enumerate(body) if _heading_name(line) == "error"), 0)
+    message: list[str] = []
+    for line in body[start:]:
+        if message and (not line or HEADING.match(line) or line[:1] in "╔║╚"):
+            break
+        if line and not HEADING.match(line):
+            message.append(line)
+    return " ".join(message)
+
+
+def _heading_name(line: str) -> str:
+    return SYMBOLS.sub("", line).partition(":")[0].strip().lower() if HEADING.match(line) else ""
+
+
+def _last_line(lines: list[str]) -> str:
+    telling = [line for line in lines if line.strip() and not line.startswith((" ", "\t"))]
+    return telling[-1] if telling else ""
+
+
+def _shorten(words: str) -> str:
+    plain = SYMBOLS.sub("", " ".join(words.split()))
+    short = " ".join(SENTENCE_END.split(plain)[:2])
+    return short if len(short) <= LONGEST else short[: LONGEST - 3].rstrip() + "..."

@@ -1,0 +1,50 @@
+"""Everything this project raises on purpose. A message is a sentence for a person; the data stands in attributes."""
+
+
+class RunnerError(Exception):
+    """The root: whoever catches this catches all that we raise on purpose, and nothing else."""
+
+
+class SettingsError(RunnerError):
+    """The environment cannot be used. `problems` holds one sentence per variable."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("The settings cannot be used:\n" + "\n".join(f"  - {problem}" for problem in problems))
+
+
+class NotFound(RunnerError):
+    """Something that was asked for by its ID does not exist (or must not be reached under that name)."""
+
+
+class TaskBroken(RunnerError):
+    """The task's TOML file exists and cannot be used. `path` is relative to the project, `line` counts from 1."""
+
+    def __init__(self, path: str, line: int | None, problem: str) -> None:
+        self.path, self.line, self.problem = path, line, problem
+        where = path if line is None else f"{path}, line {line}"
+        super().__init__(f"{where}: {problem}")
+
+
+class TraversalBroken(RunnerError):
+    """The text is not a traversal, or not a whole one."""
+
+
+class CommandNotStarted(RunnerError):
+    """The configured command could not be started at all. `program` is the first word of it."""
+
+    def __init__(self, program: str, problem: str) -> None:
+        self.program, self.problem = program, problem
+        super().__init__(f"The command '{program}' could not be started: {problem}")
+
+
+class NotAccepted(RunnerError):
+    """A run cannot be accepted now; nothing was enqueued and nothing will run."""
+
+
+class QueueUnavailable(NotAccepted):
+    """Redis does not answer, or refuses to write."""
+
+
+class StorageUnavailable(NotAccepted):
+    """The project's folder cannot be written to."""

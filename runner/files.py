@@ -1,0 +1,37 @@
+"""Reading and replacing one small file so that nobody ever sees half of it."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def read_if_there(path: Path) -> bytes | None:
+    """The file's content, or None if it does not exist."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put the content at `path` in one step that survives a power cut. Raises `OSError`; then the old file stands."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make sure that the names in the folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

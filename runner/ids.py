@@ -1,0 +1,37 @@
+"""The only place where text from outside becomes a part of a path."""
+
+import re
+from typing import NewType
+
+from cuid2 import create_id, is_cuid
+
+RunId = NewType("RunId", str)
+TaskId = NewType("TaskId", str)
+
+RUN_ID_LENGTH = 24  # Bugninja names its runs by CUID2 of the default length
+TASK_ID_PATTERN = re.compile(r"[a-z0-9_]{1,128}")
+SHOWN = 60  # characters of a bad ID that are repeated in an error message
+
+RUN_ID_RULE = "24 characters, a letter first, then a-z and 0-9"
+TASK_ID_RULE = "1 to 128 characters of a-z, 0-9 and _"
+
+
+def new_run_id() -> RunId:
+    """A fresh CUID2, made before anything is started."""
+    return RunId(create_id(RUN_ID_LENGTH))
+
+
+def parse_run_id(text: str) -> RunId | None:
+    """The text as a run ID, or None if no run can have that name."""
+    return RunId(text) if is_cuid(text, RUN_ID_LENGTH, RUN_ID_LENGTH) else None
+
+
+def parse_task_id(text: str) -> TaskId | None:
+    """The text as the name of a task's folder, or None if no task can have that name."""
+    return TaskId(text) if TASK_ID_PATTERN.fullmatch(text) else None
+
+
+def shown(text: str) -> str:
+    """The text as it may stand in an error message: printable, on one line, and short."""
+    printable = "".join(c if c.isprintable() else "?" for c in text[: SHOWN + 1])
+    return printable if len(text) <= SHOWN else printable[:SHOWN] + "..."

@@ -1,0 +1,150 @@
+"""Start the CLI, follow it, and end it with everything that it started.
+
+A process group is not enough: Bugninja 0.1.6 starts its browser in a session of its own. But every descendant inherits
+`BUGNINJA_RUN_ID` in its environment, also when its parent is gone, so that is where we look.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from runner.command import RUN_ID_VARIABLE, Command
+from runner.errors import CommandNotStarted
+from runner.ids import RunId
+
+SWEEP_SECONDS = 2.0  # until a process that was sent SIGKILL is expected to be gone
+STARTED_MODE = 0o600  # the log may hold what the CLI prints of secrets
+
+
+class ProcessEnd(NamedTuple):
+    """How the CLI ended: `exit_code`, or the name of the `signal` that ended it (then exit_code is None)."""
+
+    exit_code: int | None
+    signal: str | None
+
+
+class CliProcess:
+    """A running CLI, in a session of its own, printing into a log file."""
+
+    def __init__(self, command: Command, run_id: RunId, log: Path) -> None:
+        """Start it. Raises `CommandNotStarted`."""
+        self.run_id = run_id
+        program = command.argv[0]
+        try:
+            output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, STARTED_MODE)
+        except OSError as error:
+            raise CommandNotStarted(program, f"its log cannot be written ({error.strerror}).") from None
+        try:
+            self._process = psutil.Popen(
+                command.argv,
+                cwd=command.folder,
+                env=dict(command.environ),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            missing = "no such program on the PATH" if error.filename == program else f"{error.filename} is missing"
+            raise CommandNotStarted(program, f"{missing}.") from None
+        except OSError as error:
+            raise CommandNotStarted(program, f"{error.strerror}.") from None
+        except ValueError as error:
+            raise CommandNotStarted(program, f"{error}.") from None
+        finally:
+            os.close(output)
+
+    @property
+    def pid(self) -> int:
+        """The process ID, which is also the ID of its process group and session."""
+        return int(self._process.pid)
+
+    def wait(self, seconds: float) -> ProcessEnd | None:
+        """How it ended, as soon as it has; None if it still runs after so many seconds."""
+        try:
+            code = self._process.wait(timeout=seconds)
+        except psutil.TimeoutExpired:
+            return None
+        return _process_end(code)
+
+    def end(self, grace: float) -> ProcessEnd:
+        """End it and all its descendants: SIGTERM to its group, `grace` seconds, then SIGKILL to whatever is left."""
+        family = run_processes(self.run_id) | _descendants([self._process])
+        self._signal_group(signal.SIGTERM)
+        ended = self.wait(grace)
+        if ended is None:
+            self._signal_group(signal.SIGKILL)
+            ended = self.wait(SWEEP_SECONDS) or ProcessEnd(None, "SIGKILL")
+        end_processes(self.run_id, also=family)
+        return ended
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            return  # all of the group has ended by itself
+
+
+def _process_end(code: int | None) -> ProcessEnd:
+    if code is not None and code < 0:
+        return ProcessEnd(None, signal.Signals(-code).name)
+    return ProcessEnd(code, None)
+
+
+def run_processes(run_id: RunId) -> set[psutil.Process]:
+    """Every process of this machine that carries the run's ID in its environment, with all its descendants."""
+    carriers = [process for process in psutil.process_iter() if _carries(process, run_id)]
+    return set(carriers) | _descendants(carriers)
+
+
+def end_processes(run_id: RunId, also: Iterable[psutil.Process] = ()) -> int:
+    """SIGKILL to all processes of the run and to those in `also`, until none is left. The number that still live."""
+    deadline = time.monotonic() + SWEEP_SECONDS
+    family = set(also) | run_processes(run_id)
+    while alive := set(_living(family)):
+        for process in alive:
+            _kill(process)
+        _, stubborn = psutil.wait_procs(alive, timeout=max(0.0, min(0.2, deadline - time.monotonic())))
+        if time.monotonic() > deadline:
+            return len(stubborn)
+        family = set(stubborn) | run_processes(run_id)
+    return 0
+
+
+def _carries(process: psutil.Process, run_id: RunId) -> bool:
+    try:
+        return process.environ().get(RUN_ID_VARIABLE) == run_id
+    except (psutil.Error, OSError):  # gone meanwhile, or another user's
+        return False
+
+
+def _descendants(processes: Iterable[psutil.Process]) -> set[psutil.Process]:
+    found: set[psutil.Process] = set()
+    for process in processes:
+        try:
+            found.update(process.children(recursive=True))
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def _living(processes: Iterable[psutil.Process]) -> Iterator[psutil.Process]:
+    for process in processes:
+        try:
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                yield process
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _kill(process: psutil.Process) -> None:
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return  # it ended by itself

@@ -1,0 +1,144 @@
+"""Traversal JSON text -> frozen `Traversal`. Pure, and an allow-list: what is not named here has no way out.
+
+The shape of the file is Bugninja 0.1.6's. A field of another type than expected is treated as missing, so that one odd
+value does not hide the rest of a run.
+"""
+
+import re
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from runner.errors import TraversalBroken
+
+FileStatus = Literal["PENDING", "SUCCESSFUL", "FAILED"]
+Parameter = str | int | float | bool | None
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+ACTION_KEY = re.compile(r"action_(\d{1,9})")
+MAX_TEXT = 100_000  # characters kept of one text of a step
+
+
+class Action(Struct, frozen=True):
+    """One thing that the agent did. `number` is its place in the run, `kind` Bugninja's name for the action."""
+
+    number: int
+    brain_state_id: str
+    kind: str
+    parameters: dict[str, Parameter]
+    xpath: str | None
+    screenshot: str | None
+
+
+class BrainState(Struct, frozen=True):
+    """What the agent thought before it acted."""
+
+    id: str
+    evaluation_previous_goal: str
+    memory: str
+    next_goal: str
+
+
+class Traversal(Struct, frozen=True):
+    """The steps of one run so far. `status` is None in files of Bugninja versions that do not write one."""
+
+    status: FileStatus | None
+    is_replay: bool
+    brain_states: tuple[BrainState, ...]
+    actions: tuple[Action, ...]
+
+    @property
+    def success(self) -> bool | None:
+        """What the agent said when it was done; None if it has not said that it is done."""
+        last = self.actions[-1] if self.actions else None
+        if last is None or last.kind != "done":
+            return None
+        return last.parameters.get("success", True) is not False
+
+    @property
+    def verdict_text(self) -> str | None:
+        """The agent's own words when it was done."""
+        text = self.actions[-1].parameters.get("text") if self.success is not None else None
+        return text if isinstance(text, str) and text.strip() else None
+
+
+def parse_traversal(content: bytes) -> Traversal:
+    """The traversal in this UTF-8 JSON. Raises `TraversalBroken` if it is half a file, no JSON, or no traversal."""
+    try:
+        document = msgspec.json.decode(content)
+    except msgspec.DecodeError as error:
+        raise TraversalBroken(f"it is not whole JSON ({error})") from None
+    except UnicodeDecodeError:
+        raise TraversalBroken("it is not UTF-8 text") from None
+    except RecursionError:
+        raise TraversalBroken("its JSON is nested too deep") from None
+    if not isinstance(document, dict):
+        raise TraversalBroken(f"it holds a JSON {_json_name(document)}; expected is an object")
+    if not isinstance(document.get("actions"), dict) or not isinstance(document.get("brain_states"), dict):
+        raise TraversalBroken("it lacks the objects 'actions' and 'brain_states'")
+    return Traversal(
+        status=status if (status := document.get("status")) in ("PENDING", "SUCCESSFUL", "FAILED") else None,
+        is_replay=document.get("run_type") == "REPLAY",
+        brain_states=tuple(
+            _brain_state(key, value) for key, value in document["brain_states"].items() if isinstance(value, dict)
+        ),
+        actions=_actions(document["actions"]),
+    )
+
+
+def _json_name(value: Any) -> str:
+    names = {list: "array", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
+    return names[type(value)]
+
+
+def _actions(table: dict[str, Any]) -> tuple[Action, ...]:
+    numbered = [
+        (int(found.group(1)), value)
+        for key, value in table.items()
+        if (found := ACTION_KEY.fullmatch(key)) and isinstance(value, dict)
+    ]
+    return tuple(_action(number, value) for number, value in sorted(numbered, key=lambda pair: pair[0]))
+
+
+def _action(number: int, value: dict[str, Any]) -> Action:
+    types = value.get("action")
+    used = (
+        (kind, parameters if isinstance(parameters, dict) else {})
+        for kind, parameters in (types.items() if isinstance(types, dict) else ())
+        if parameters is not None and NAME.fullmatch(kind)
+    )
+    kind, parameters = next(used, ("unknown", {}))
+    element = value.get("dom_element_data")
+    return Action(
+        number=number,
+        brain_state_id=_text(value.get("brain_state_id")),
+        kind=kind,
+        parameters=_parameters(kind, parameters),
+        xpath=(_text(element.get("xpath")) or None) if isinstance(element, dict) else None,
+        screenshot=_text(value.get("screenshot_filename")) or None,
+    )
+
+
+def _parameters(kind: str, parameters: dict[str, Any]) -> dict[str, Parameter]:
+    kept: dict[str, Parameter] = {
+        name: value[:MAX_TEXT] if isinstance(value, str) else value
+        for name, value in parameters.items()
+        if NAME.fullmatch(name) and isinstance(value, str | int | float | bool | None)
+    }
+    if kind == "input_text":  # the front end's page breaks on anything but a text
+        kept["text"] = _text(kept.get("text"))
+    return kept
+
+
+def _brain_state(key: str, value: dict[str, Any]) -> BrainState:
+    return BrainState(
+        id=key,
+        evaluation_previous_goal=_text(value.get("evaluation_previous_goal")),
+        memory=_text(value.get("memory")),
+        next_goal=_text(value.get("next_goal")),
+    )
+
+
+def _text(value: Any) -> str:
+    return value[:MAX_TEXT] if isinstance(value, str) else ""
