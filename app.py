@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
@@ -121,12 +121,12 @@ def routes() -> list[BaseRoute]:
     return [Mount(PREFIX, routes=api), *api]
 
 
-def create_app(settings: Settings) -> Starlette:
-    """The application; its connections are made when it starts and given back when it ends."""
+def create_app(settings: Settings, connect: Callable[[Settings], Runs] = Runs.connect) -> Starlette:
+    """The application; its connections are made (by `connect`) when it starts and given back when it ends."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        app.state.runs = Runs(settings)
+        app.state.runs = connect(settings)
         log_event("web_ready", url=base_url(settings), project=settings.project_root)
         log_hint(settings)
         yield

@@ -86,7 +86,6 @@ def close_run(job: Job, folder: RunFolder, meta: RunMeta, verdict: Verdict, end:
         exit_code=end.exit_code if end else None,
         signal=end.signal if end else None,
     )
-    save(job, folder, msgspec.structs.replace(meta, outcome=outcome))
     log_event(
         "ended",
         run=meta.run_id,
@@ -97,6 +96,7 @@ def close_run(job: Job, folder: RunFolder, meta: RunMeta, verdict: Verdict, end:
         signal=outcome.signal,
         processes_left=left or None,
     )
+    save(job, folder, msgspec.structs.replace(meta, outcome=outcome))
     return verdict.state
 
 

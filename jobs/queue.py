@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from anyio import to_thread
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import RedisError
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
@@ -63,12 +65,17 @@ class Readiness(NamedTuple):
 class Runs:
     """The runs of one project and one queue. One of these per process: it holds the connections and the caches."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, writer: Redis, reader: AsyncRedis) -> None:
         self._settings = settings
         self._files = RunFiles(settings.tasks_root)
-        self._redis = connect(settings.redis_url)
-        self._reader = connect_async(settings.redis_url)
-        self._queue = Queue(settings.queue_name, connection=self._redis, serializer=JSONSerializer)
+        self._redis = writer
+        self._reader = reader
+        self._queue = Queue(settings.queue_name, connection=writer, serializer=JSONSerializer)
+
+    @classmethod
+    def connect(cls, settings: Settings) -> Self:
+        """The runs behind REDIS_URL; nothing is sent to Redis yet."""
+        return cls(settings, connect(settings.redis_url), connect_async(settings.redis_url))
 
     async def close(self) -> None:
         """Give the connections back."""

@@ -4,11 +4,13 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from redis import Redis
+from redis.client import Pipeline, PubSub, PubSubWorkerThread
 from redis.exceptions import RedisError
 from rq.exceptions import StopRequested
 from rq.job import Job
@@ -64,6 +66,8 @@ class RunJob(Job):
 class RunWorker(Worker):
     """Carries out runs, one at a time. SIGTERM or SIGINT ends its run and then itself, within 4 seconds."""
 
+    max_connection_wait_time = 1.0  # seconds between two tries of RQ's own to reach Redis
+
     def __init__(
         self, queues: str | Queue | Sequence[str] | Sequence[Queue], name: str | None = None, **kwargs: Any
     ) -> None:
@@ -103,30 +107,28 @@ class RunWorker(Worker):
         if timeout is None or max_idle_time is not None:
             return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
         while not self._stop_requested:
-            result = super().dequeue_job_and_maintain_ttl(POP_SECONDS, max_idle_time=POP_SECONDS)
+            with self._leaving_without_redis():
+                result = super().dequeue_job_and_maintain_ttl(POP_SECONDS, max_idle_time=POP_SECONDS)
             if result is not None:
                 return result
         raise StopRequested
 
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """As RQ's, which waits for Redis around it for ever; raises `StopRequested` when there is no time for that."""
+        with self._leaving_without_redis():
+            super().heartbeat(timeout, pipeline)
+
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Carry out the job; one that was popped while we were asked to leave goes back to the front of its queue."""
         if not self._stop_requested:
-            self._execute_or_leave(job, queue)
+            with self._leaving_without_redis():
+                super().execute_job(job, queue)
             return
         with self.connection.pipeline() as pipeline:
             queue.push_job_id(job.id, pipeline=pipeline, at_front=True)
             pipeline.lrem(queue.intermediate_queue_key, 1, job.id)
             pipeline.execute()
         log_event("given_back", run=job.id, worker=self.name)
-
-    def _execute_or_leave(self, job: Job, queue: Queue) -> None:
-        try:
-            super().execute_job(job, queue)
-        except RedisError as error:
-            if not self._stop_requested:
-                raise
-            log_event("redis_left_first", run=job.id, worker=self.name, because=error)
-            raise StopRequested from None
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """Take no new job, end the running one, leave. May be called again; speaks to nobody but our own horse."""
@@ -154,6 +156,22 @@ class RunWorker(Worker):
             Worker.teardown(self)
         except RedisError as error:
             log_event("not_signed_off", worker=self.name, because=error)
+
+    @contextmanager
+    def _leaving_without_redis(self) -> Iterator[None]:
+        """When a whole stack ends, Redis may end first: then there is nobody left to tell anything to."""
+        try:
+            yield
+        except RedisError:
+            if self._stop_requested:
+                raise StopRequested from None
+            raise
+
+    def _pubsub_exception_handler(self, exc: Exception, pubsub: PubSub, pubsub_thread: PubSubWorkerThread) -> None:
+        if self._stop_requested:
+            pubsub_thread.stop()
+        else:
+            super()._pubsub_exception_handler(exc, pubsub, pubsub_thread)
 
     def _close(self, job: Job, folder: RunFolder) -> None:
         record = folder.read_record()

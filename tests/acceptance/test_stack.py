@@ -1,0 +1,112 @@
+"""The whole Procfile under honcho, driven over HTTP, ended by real signals."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.project import Project
+from tests.stack import Stack
+from tests.waiting import wait_for
+
+
+def test_the_stack_starts_runs_a_task_and_leaves_nothing(project: Project, new_stack: Callable[..., Stack]) -> None:
+    stack = new_stack()
+    honcho = stack.honcho()
+    stack.wait_ready()
+    project.add_task("buy", "visit pass")
+    assert stack.wait_final(stack.post("buy"))["current_state"] == "FINISHED"
+    assert len(stack.living()) >= 4
+    os.kill(honcho.pid, signal.SIGINT)
+    honcho.wait(10)
+    assert stack.living() == []
+    assert "Traceback" not in stack.log("honcho")
+
+
+def test_the_sample_tasks_end_as_their_names_say(new_stack: Callable[..., Stack], project: Project) -> None:
+    stack = new_stack(RUNNER_COMMAND="python -m runner.sample_cli run {task_id}")
+    for name, toml in samples(stack.port).items():
+        project.add_task(name, toml=toml)
+    stack.honcho()
+    stack.wait_ready()
+    passes, fails = stack.post("check_the_runner"), stack.post("fail_on_purpose")
+    run = stack.wait_final(passes, 60)
+    assert (run["current_state"], run["error_message"]) == ("FINISHED", None)
+    run = stack.wait_final(fails, 60)
+    assert (run["current_state"], run["reason"]) == ("FAILED", "test_failed")
+    assert "does not contain the text 'this text is nowhere on the page'" in run["error_message"]
+    assert run["brain_states"][-1]["history_elements"][-1]["history_element_state"] == "FAILED"
+
+
+def samples(port: int) -> dict[str, str]:
+    """The project's own sample tasks, for the port that this stack listens on."""
+    from tests.stack import ROOT
+
+    paths = sorted((ROOT / "tasks").glob("*/task_*.toml"))
+    return {path.parent.name: path.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{port}") for path in paths}
+
+
+@pytest.mark.parametrize("order", [("worker", "web", "redis"), ("web", "redis", "worker")])
+def test_the_order_of_starting_does_not_matter(
+    project: Project, new_stack: Callable[..., Stack], order: tuple[str, ...]
+) -> None:
+    stack = new_stack()
+    project.add_task("buy")
+    for number, name in enumerate(order):
+        stack.line(name)
+        if name == "worker" and number == 0:
+            wait_for(lambda: "waiting_for_redis" in stack.log("worker"))
+        if name == "web":
+            wait_for(lambda: stack.call("GET", "/health").status == 200)
+        if "redis" not in order[: number + 1] and name == "web":
+            assert stack.call("POST", "/test-runs/execute-configuration/buy/buy_default").status == 503
+    stack.wait_ready()
+    assert stack.wait_final(stack.post("buy"))["current_state"] == "FINISHED"
+
+
+def test_the_stack_tells_what_to_do_next(project: Project, new_stack: Callable[..., Stack]) -> None:
+    stack = new_stack()
+    project.add_task("buy")
+    stack.honcho()
+    stack.wait_ready()
+    hint = f"curl -X POST http://127.0.0.1:{stack.port}/test-runs/execute-configuration/buy/buy_default"
+    wait_for(lambda: hint in stack.log("honcho"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ending_the_stack_in_the_middle_of_a_run_leaves_no_process_and_a_true_state(
+    project: Project, new_stack: Callable[..., Stack], number: signal.Signals
+) -> None:
+    stack = new_stack()
+    honcho = stack.honcho()
+    stack.wait_ready()
+    project.add_task("slow", "child deaf visit sleep:60")
+    project.add_task("next", "visit pass")
+    running = stack.post("slow")
+    queued = stack.post("next")
+    wait_for(lambda: stack.run(running)["brain_states"])
+    asked = time.monotonic()
+    os.kill(honcho.pid, number)
+    honcho.wait(10)
+    assert time.monotonic() - asked < 5
+    assert stack.living() == []
+    assert "Traceback" not in stack.log("honcho")
+    stack.honcho()
+    stack.wait_ready()
+    run = stack.run(running)
+    assert (run["current_state"], run["reason"], len(run["brain_states"])) == ("ERROR", "interrupted", 1)
+    assert stack.wait_final(queued)["current_state"] == "FINISHED"
+    assert stack.run(running) == run
+
+
+def test_an_idle_worker_leaves_without_its_redis(new_stack: Callable[..., Stack]) -> None:
+    stack = new_stack()
+    redis, worker = stack.line("redis"), stack.line("worker")
+    wait_for(lambda: (stack.folder / "worker.log").exists() and "Listening" in stack.log("worker"))
+    redis.terminate()
+    redis.wait(5)
+    os.kill(worker.pid, signal.SIGTERM)
+    assert worker.wait(4) == 0
+    assert "Traceback" not in stack.log("worker")

@@ -1,0 +1,41 @@
+"""Fixtures of all three floors."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.project import Project
+from tests.stack import Stack
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """An empty Bugninja project."""
+    return Project(tmp_path / "project")
+
+
+@pytest.fixture
+def new_stack(project: Project, tmp_path: Path) -> Iterator[Callable[..., Stack]]:
+    """Makes stacks on the project; `new_stack(RUN_TIMEOUT="1")` changes their environment."""
+    stacks: list[Stack] = []
+
+    def make(**changes: str) -> Stack:
+        folder = tmp_path / f"stack{len(stacks)}"
+        folder.mkdir()
+        stacks.append(Stack(project, folder, **changes))
+        return stacks[-1]
+
+    yield make
+    for stack in stacks:
+        stack.close()
+
+
+@pytest.fixture
+def stack(new_stack: Callable[..., Stack]) -> Stack:
+    """Redis, web and one worker, each started from its line of the Procfile, and ready."""
+    stack = new_stack()
+    for name in ("redis", "web", "worker"):
+        stack.line(name)
+    stack.wait_ready()
+    return stack

@@ -1,0 +1,97 @@
+"""A stand-in for the CLI whose behaviour stands in the file `tasks/TASK/behaviour`. Run in the project's folder.
+
+Words, carried out one after the other: `visit`, `pass`, `fail`, `failed-status`, `empty-failed` (traversal writes),
+`sleep:S`, `print:TEXT`, `flood:MB`, `exit:N`, `kill`, `half`, `list`, `deep`, `garbage`, `child` (a process in a session
+of its own), `deaf` (ignores SIGTERM), `environ` (prints it), `wait:FILE` (until the file exists).
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+class Writer:
+    """Writes the run's traversal by rename after each action."""
+
+    def __init__(self, task: Path) -> None:
+        self.folder = task / "traversals"
+        run_id = os.environ["BUGNINJA_RUN_ID"]
+        self.path = self.folder / f"traverse_{time.strftime('%Y%m%d_%H%M%S')}_{run_id}.json"
+        self.thoughts: dict[str, Any] = {}
+        self.actions: dict[str, Any] = {}
+
+    def act(self, kind: str, parameters: dict[str, Any], status: str) -> None:
+        number = len(self.actions)
+        self.thoughts[f"t{number}"] = {"evaluation_previous_goal": "", "memory": "", "next_goal": f"goal {number}"}
+        self.actions[f"action_{number}"] = {"brain_state_id": f"t{number}", "action": {kind: parameters, "wait": None}}
+        self.write(status)
+
+    def write(self, status: str) -> None:
+        document = {"brain_states": self.thoughts, "actions": self.actions, "status": status, "secrets": {"A": "b"}}
+        self.put(json.dumps(document))
+
+    def put(self, text: str) -> None:
+        self.folder.mkdir(exist_ok=True)
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text(text)
+        temporary.replace(self.path)
+
+
+def carry_out(writer: Writer, word: str, value: str) -> None:
+    """One word of the behaviour."""
+    if word == "visit":
+        writer.act("go_to_url", {"url": "http://127.0.0.1:1/"}, "PENDING")
+    elif word == "pass":
+        writer.act("done", {"text": "All is well", "success": True}, "SUCCESSFUL")
+    elif word == "fail":
+        writer.act("done", {"text": "The cart is empty", "success": False}, "FAILED")
+    elif word == "failed-status":
+        writer.write("FAILED")
+    elif word == "sleep":
+        time.sleep(float(value))
+    elif word == "print":
+        print(value, flush=True)
+    elif word == "flood":
+        for _ in range(int(value)):
+            os.write(1, b"x" * 1_000_000)
+    elif word == "exit":
+        sys.exit(int(value))
+    elif word == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif word == "half":
+        writer.put('{"brain_states": {}, "actions": {"action_0": {')
+    elif word == "list":
+        writer.put("[1, 2, 3]")
+    elif word == "deep":
+        writer.put("[" * 200_000 + "]" * 200_000)
+    elif word == "child":
+        command = "trap '' TERM; echo $$ > child.pid; while :; do sleep 0.1; done"
+        subprocess.Popen(["sh", "-c", command], start_new_session=True, cwd=writer.folder.parent)
+        while not (writer.folder.parent / "child.pid").exists():
+            time.sleep(0.01)
+    elif word == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    elif word == "environ":
+        print(json.dumps(dict(os.environ)), flush=True)
+    elif word == "wait":
+        while not (writer.folder.parent / value).exists():
+            time.sleep(0.01)
+    else:
+        sys.exit(f"unknown word {word!r}")
+
+
+def main() -> None:
+    task = Path("tasks", sys.argv[1])
+    writer = Writer(task)
+    for step in (task / "behaviour").read_text().split():
+        word, _, value = step.partition(":")
+        carry_out(writer, word, value.replace("_", " "))
+
+
+if __name__ == "__main__":
+    main()

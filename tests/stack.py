@@ -1,0 +1,156 @@
+"""Real processes of the stack: the Procfile's own lines, on free ports, in a temporary folder, all ended afterwards."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+import uuid
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+from honcho.environ import parse_procfile
+from redis import Redis
+
+from tests.project import Project
+from tests.waiting import wait_for
+
+ROOT = Path(__file__).parents[1]
+MARK = "RUNNER_TEST_STACK"  # every process of a stack inherits it, so that none can hide
+FINAL = ("FINISHED", "FAILED", "ERROR")
+
+
+class Answer(NamedTuple):
+    """An HTTP answer."""
+
+    status: int
+    body: Any
+    headers: dict[str, str]
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Stack:
+    """The processes of one stack. `environ` is what all of them get."""
+
+    def __init__(self, project: Project, folder: Path, **changes: str) -> None:
+        self.project, self.folder = project, folder
+        self.mark = uuid.uuid4().hex
+        self.port, self.redis_port = free_port(), free_port()
+        self.environ = {
+            "PATH": f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "HOME": str(folder),
+            MARK: self.mark,
+            "REDIS_URL": f"redis://127.0.0.1:{self.redis_port}/0",
+            "REDIS_DATA": str(folder / "redis"),
+            "PORT": str(self.port),
+            **project.environ(**changes),
+        }
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def redis(self) -> "Redis":
+        """A connection to the stack's Redis."""
+        return Redis(port=self.redis_port, socket_timeout=5)
+
+    def start(self, *command: str, log: str) -> subprocess.Popen[bytes]:
+        """Start a command in a session of its own, printing into `folder/log`."""
+        with (self.folder / log).open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def line(self, name: str) -> subprocess.Popen[bytes]:
+        """Start one line of the Procfile alone, as a shell would."""
+        command = parse_procfile((ROOT / "Procfile").read_text()).processes[name]
+        return self.start("sh", "-c", command, log=f"{name}.log")
+
+    def honcho(self) -> subprocess.Popen[bytes]:
+        """Start the whole Procfile."""
+        return self.start("honcho", "-e", os.devnull, "start", log="honcho.log")
+
+    def log(self, name: str) -> str:
+        """What a process has printed so far."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def call(self, method: str, path: str) -> Answer:
+        """One HTTP request; `Answer(0, None, {})` if nobody listens."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return Answer(response.status, json.loads(response.read()), dict(response.headers))
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, json.loads(error.read()), dict(error.headers))
+        except OSError:
+            return Answer(0, None, {})
+
+    def wait_ready(self) -> None:
+        """Wait until runs would be carried out."""
+        wait_for(lambda: self.call("GET", "/ready").status == 200, 30, f"/ready in {self.folder}")
+
+    def post(self, task: str) -> str:
+        """Start a run of the task; returns its ID."""
+        answer = self.call("POST", f"/test-runs/execute-configuration/{task}/{task}_default")
+        assert answer.status == 202, answer
+        return str(answer.body["id"])
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """The run's document."""
+        answer = self.call("GET", f"/test-runs/{run_id}")
+        assert answer.status == 200, answer
+        assert isinstance(answer.body, dict)
+        return answer.body
+
+    def wait_state(self, run_id: str, *states: str, seconds: float = 30) -> dict[str, Any]:
+        """The run's document once it is in one of the states."""
+        wait_for(lambda: self.run(run_id)["current_state"] in states, seconds, f"{states} of {run_id} in {self.folder}")
+        return self.run(run_id)
+
+    def wait_final(self, run_id: str, seconds: float = 30) -> dict[str, Any]:
+        """The run's document once its state is final."""
+        return self.wait_state(run_id, *FINAL, seconds=seconds)
+
+    def living(self) -> list[str]:
+        """The command lines of all processes of this stack that live."""
+        return [" ".join(process.cmdline()) for process in self._processes()]
+
+    def close(self) -> None:
+        """End everything that was started, and everything that this started in turn."""
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+        for process in self.processes:
+            try:
+                process.wait(8)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(8)
+        for left in self._processes():
+            left.kill()
+
+    def _processes(self) -> list[psutil.Process]:
+        return [process for process in psutil.process_iter() if self._is_ours(process)]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            return process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE
+        except (psutil.Error, OSError):
+            return False

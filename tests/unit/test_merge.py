@@ -1,0 +1,141 @@
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from jobs.document import BrowserConfig, Origin, Reason, RunType, State
+from jobs.document import TestCase as Case
+from jobs.merge import FileRun, JobState, brain_states, file_document, newest, run_document
+from jobs.meta import Outcome, RunMeta, meta_from_job, meta_from_json, meta_to_job, meta_to_json
+from runner.ids import RunId, TaskId
+from runner.project import Browser, Viewport
+from runner.traversal import Traversal, parse_traversal
+from runner.traversal_file import Reading
+from tests.project import FAULT, PASSED, VISIT, make_action, make_traversal
+
+NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+RUN, TASK = RunId("r" * 24), TaskId("t")
+QUEUED = RunMeta(
+    run_id=RUN,
+    task_id=TASK,
+    test_case=Case("t", "T", "d", "g"),
+    browser_config=BrowserConfig("t_default", Browser("chromium", "", Viewport(1, 2), None)),
+    run_type=RunType.AGENTIC,
+    origin=Origin.WEB_UI,
+    queued_at=NOW,
+)
+STARTED = msgspec.structs.replace(QUEUED, started_at=NOW + timedelta(seconds=1), worker="w")
+PASSED_META = msgspec.structs.replace(STARTED, outcome=Outcome(State.FINISHED, None, None, NOW + timedelta(seconds=9)))
+FAILED_META = msgspec.structs.replace(
+    STARTED, outcome=Outcome(State.FAILED, Reason.TEST_FAILED, "cart", NOW + timedelta(seconds=9), 0)
+)
+
+
+def traversal(*args: Any, **kwargs: Any) -> Traversal:
+    return parse_traversal(json.dumps(make_traversal(*args, **kwargs)).encode())
+
+
+@pytest.mark.parametrize(
+    ("meta", "job", "state", "reason"),
+    [
+        (QUEUED, JobState.WAITING, "PENDING", None),
+        (STARTED, JobState.ACTIVE, "RUNNING", None),
+        (QUEUED, JobState.ACTIVE, "RUNNING", None),  # the worker has it, and has not said so yet
+        (QUEUED, JobState.UNKNOWN, "PENDING", None),  # Redis is away: what the disk knows
+        (STARTED, JobState.UNKNOWN, "RUNNING", None),
+        (STARTED, JobState.FAILED, "ERROR", "interrupted"),
+        (STARTED, JobState.STOPPED, "ERROR", "stopped"),
+        (QUEUED, JobState.STOPPED, "ERROR", "stopped"),
+        (STARTED, JobState.ENDED, "ERROR", "lost"),
+        (STARTED, JobState.ABSENT, "ERROR", "lost"),
+        *((PASSED_META, job, "FINISHED", None) for job in JobState),  # a final state never changes
+        *((FAILED_META, job, "FAILED", "test_failed") for job in JobState),
+    ],
+)
+def test_the_state_follows_from_job_and_metadata(meta: RunMeta, job: JobState, state: str, reason: str | None) -> None:
+    document = run_document(meta, job, traversal([VISIT]))
+    assert (document.current_state, document.reason) == (state, reason)
+    assert (document.error_message is not None) == (reason is not None)
+
+
+def test_the_copy_that_knows_more_wins() -> None:
+    assert newest(STARTED, PASSED_META) is PASSED_META
+    assert newest(PASSED_META, STARTED) is PASSED_META
+    assert newest(QUEUED, STARTED) is STARTED
+    assert newest(None, QUEUED) is QUEUED
+    assert newest(None, None) is None
+
+
+def test_a_queued_run_started_when_it_was_accepted_and_ends_at_its_outcome() -> None:
+    queued = run_document(QUEUED, JobState.WAITING, None)
+    assert (queued.started_at, queued.finished_at, queued.brain_states) == (NOW, None, [])
+    over = run_document(PASSED_META, JobState.ENDED, None)
+    assert (over.queued_at, over.started_at) == (NOW, NOW + timedelta(seconds=1))
+    assert over.finished_at == NOW + timedelta(seconds=9)
+
+
+def test_the_last_action_of_a_failed_run_is_the_failed_one() -> None:
+    states = [
+        element.history_element_state
+        for step in brain_states(TASK, traversal([VISIT, FAULT], "FAILED"), State.FAILED)
+        for element in step.history_elements
+    ]
+    assert states == ["SUCCESS", "FAILED"]
+    running = brain_states(TASK, traversal([VISIT, FAULT]), State.RUNNING)
+    assert running[1].history_elements[0].history_element_state == "SUCCESS"
+
+
+def test_a_history_element_has_what_the_front_end_reads() -> None:
+    action = make_action(0, "click_element_by_index", {"index": 1})
+    action["dom_element_data"] = {"xpath": "html/body/a"}
+    document = {**make_traversal([VISIT]), "actions": {"action_0": {**action, "brain_state_id": "thought0"}}}
+    (step,) = brain_states(TASK, parse_traversal(json.dumps(document).encode()), State.RUNNING)
+    assert json.loads(msgspec.json.encode(step)) == {
+        "id": "thought0",
+        "evaluation_previous_goal": "saw 0",
+        "memory": "0 done",
+        "next_goal": "goal 0",
+        "history_elements": [
+            {
+                "id": "action_0",
+                "history_element_state": "SUCCESS",
+                "action": {"click_element_by_index": {"index": 1}},
+                "screenshot": "tasks/t/screenshots/run/001_click_element_by_index.png",
+                "dom_element_data": {"xpath": "html/body/a"},
+            }
+        ],
+    }
+
+
+def test_actions_without_a_brain_state_are_not_hidden() -> None:
+    replay = traversal([VISIT, PASSED], "SUCCESSFUL", brain_states={}, run_type="REPLAY")
+    steps = brain_states(TASK, replay, State.FINISHED)
+    assert [step.next_goal for step in steps] == ["go to url", "done"]
+    ids = [element.id for step in steps for element in step.history_elements]
+    assert ids == ["action_0", "action_1"]
+
+
+def test_a_run_made_by_hand_is_told_from_its_file() -> None:
+    run = FileRun(RUN, TASK, None, None, NOW, NOW + timedelta(seconds=30), abandoned=True)
+    document = file_document(run, Reading(traversal([VISIT, PASSED], "SUCCESSFUL"), None, 1.0))
+    assert (document.current_state, document.origin, document.run_type) == ("FINISHED", "CLI", "AGENTIC")
+    assert (document.started_at, document.finished_at) == (NOW, NOW + timedelta(seconds=30))
+    being_written = file_document(run._replace(abandoned=False), Reading(traversal([VISIT]), None, 1.0))
+    assert (being_written.current_state, being_written.finished_at) == ("RUNNING", None)
+    lost = file_document(run, Reading(None, "it is not whole JSON", 1.0))
+    assert (lost.current_state, lost.reason) == ("ERROR", "lost")
+
+
+def test_the_metadata_survives_redis_and_the_disk() -> None:
+    for meta in (QUEUED, STARTED, FAILED_META):
+        assert meta_from_json(meta_to_json(meta)) == meta
+        assert meta_from_job(json.loads(json.dumps(meta_to_job(meta)))) == meta
+    assert meta_from_json(b"{") is None
+    assert meta_from_json(b'{"run_id": 3}') is None
+    assert meta_from_job({"unserialized": "x"}) is None
+
+
+def test_times_are_written_in_utc_with_z() -> None:
+    assert b'"queued_at":"2026-11-23T08:00:00Z"' in msgspec.json.encode(run_document(QUEUED, JobState.WAITING, None))

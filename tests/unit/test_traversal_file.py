@@ -1,0 +1,125 @@
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from runner.ids import RunId, TaskId
+from runner.traversal import Traversal, parse_traversal
+from runner.traversal_file import CACHE_BYTES, RunFiles, started_at, traversal_run_id
+from tests.project import PASSED, VISIT, Project, traversal_bytes
+
+RUN, TASK = RunId("r" * 24), TaskId("t")
+NAME = f"traverse_20261123_031018_{RUN}.json"
+
+
+@pytest.fixture
+def folder(project: Project) -> Path:
+    path = project.add_task("t") / "traversals"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def files(project: Project) -> RunFiles:
+    return RunFiles(project.root / "tasks")
+
+
+def test_the_run_id_is_what_follows_the_last_underscore() -> None:
+    assert traversal_run_id(NAME) == RUN
+    for other in (
+        "traverse_x.tmp",
+        f"other_{RUN}.json",
+        "traverse_20261123_031018_SHORT.json",
+        f".traverse_{RUN}.json",
+    ):
+        assert traversal_run_id(other) is None
+
+
+def test_a_file_is_found_as_soon_as_it_is_there(files: RunFiles, folder: Path) -> None:
+    for run in ("a" * 24, "b" * 24, RUN):
+        assert files.traversal_path(TASK, RunId(run)) is None
+        (folder / f"traverse_20261123_031018_{run}.json").write_bytes(traversal_bytes([VISIT]))
+        assert files.traversal_path(TASK, RunId(run)) == folder / f"traverse_20261123_031018_{run}.json"
+
+
+def test_a_run_is_found_by_its_folder_or_its_traversal(files: RunFiles, folder: Path) -> None:
+    assert files.find_task(RUN) is None
+    (folder / NAME).write_bytes(b"")
+    assert files.find_task(RUN) == TASK
+    (folder.parent / "runs" / ("q" * 24)).mkdir(parents=True)
+    assert files.find_task(RunId("q" * 24)) == TASK
+
+
+def test_a_project_without_tasks_knows_no_run(tmp_path: Path) -> None:
+    assert RunFiles(tmp_path / "nothing").find_task(RUN) is None
+
+
+def test_half_a_file_leaves_the_last_good_steps_and_says_so(files: RunFiles, folder: Path) -> None:
+    path = folder / NAME
+    assert files.read(path) == (None, None, None)
+    path.write_bytes(traversal_bytes([VISIT]))
+    first = files.read(path)
+    assert first.traversal is not None
+    assert len(first.traversal.actions) == 1
+    path.write_bytes(traversal_bytes([VISIT, PASSED])[:100])
+    half = files.read(path)
+    assert half.traversal == first.traversal
+    assert half.problem is not None
+    path.write_bytes(traversal_bytes([VISIT, PASSED]))
+    whole = files.read(path)
+    assert whole.traversal is not None
+    assert (len(whole.traversal.actions), whole.problem) == (2, None)
+    path.unlink()
+    assert files.read(path).traversal == whole.traversal
+
+
+def test_a_file_is_parsed_once_per_change(files: RunFiles, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+
+    def counting(content: bytes) -> Traversal:
+        parsed.append(content)
+        return parse_traversal(content)
+
+    monkeypatch.setattr("runner.traversal_file.parse_traversal", counting)
+    path = folder / NAME
+    path.write_bytes(traversal_bytes([VISIT]))
+    assert files.read(path) == files.read(path)
+    assert len(parsed) == 1
+    path.write_bytes(traversal_bytes([PASSED]))
+    files.read(path)
+    assert len(parsed) == 2
+
+
+def test_the_cache_is_bounded_in_bytes(files: RunFiles, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.traversal_file.CACHE_BYTES", 3_000)
+    for number in range(20):
+        path = folder / f"traverse_20261123_031018_{number:024d}.json"
+        path.write_bytes(traversal_bytes([VISIT]))
+        files.read(path)
+    assert files._bytes <= 3_000 < CACHE_BYTES
+    assert files._bytes == sum(content.size for content in files._contents.values())
+
+
+def test_the_time_in_the_name_is_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    monkeypatch.setenv("TZ", "Europe/Budapest")
+    time.tzset()
+    try:
+        assert started_at(NAME) == datetime(2026, 11, 23, 2, 10, 18, tzinfo=UTC)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert started_at("traverse_99999999_999999_x.json") is None
+    assert started_at("else.json") is None
+
+
+def test_a_change_within_one_tick_of_the_clock_is_seen(files: RunFiles, folder: Path) -> None:
+    (folder / NAME).write_bytes(b"")
+    assert files.traversal_path(TASK, RUN) is not None
+    stamp = os.stat(folder).st_mtime_ns
+    other = RunId("o" * 24)
+    (folder / f"traverse_20261123_031018_{other}.json").write_bytes(b"")
+    os.utime(folder, ns=(stamp, stamp))
+    assert files.traversal_path(TASK, other) is not None
