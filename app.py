@@ -27,6 +27,7 @@ from runner.errors import (
     StorageUnavailable,
     TaskBroken,
 )
+from runner.ids import shown
 from runner.log import configure_logging, log_event
 from runner.settings import Settings, read_settings
 from runner.traversal_file import RunFiles
@@ -96,7 +97,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     """Starlette's own errors (no such path, wrong method), as JSON."""
     if not isinstance(error, HTTPException):
         raise error
-    detail = f"{request.method} {request.url.path}: {error.detail}"
+    detail = f"{request.method} {shown(request.url.path)}: {error.detail}"
     return JSON({"detail": detail}, status_code=error.status_code, headers=error.headers)
 
 
