@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.project import Project
-from tests.stack import Stack
+from tests.stack import ROOT, Stack, free_port
 from tests.waiting import wait_for
 
 
@@ -42,8 +42,6 @@ def test_the_sample_tasks_end_as_their_names_say(new_stack: Callable[..., Stack]
 
 def samples(port: int) -> dict[str, str]:
     """The project's own sample tasks, for the port that this stack listens on."""
-    from tests.stack import ROOT
-
     paths = sorted((ROOT / "tasks").glob("*/task_*.toml"))
     return {path.parent.name: path.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{port}") for path in paths}
 
@@ -99,6 +97,16 @@ def test_ending_the_stack_in_the_middle_of_a_run_leaves_no_process_and_a_true_st
     assert (run["current_state"], run["reason"], len(run["brain_states"])) == ("ERROR", "interrupted", 1)
     assert stack.wait_final(queued)["current_state"] == "FINISHED"
     assert stack.run(running) == run
+
+
+def test_values_in_the_env_file_win_over_the_environment(new_stack: Callable[..., Stack]) -> None:
+    stack = new_stack()
+    env_file = stack.folder / "env"
+    env_file.write_text(f'PORT={stack.port}\nRUNNER_COMMAND="python -m runner.sample_cli run {{task_id}}"\n')
+    stack.environ["PORT"] = str(free_port())
+    stack.environ["RUNNER_COMMAND"] = "nothing that can be used"
+    stack.start("honcho", "-e", str(env_file), "start", log="honcho.log")
+    stack.wait_ready()
 
 
 def test_an_idle_worker_leaves_without_its_redis(new_stack: Callable[..., Stack]) -> None:
