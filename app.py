@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
@@ -15,12 +17,15 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 
-from jobs.queue import Runs
+from jobs.document import RunDocument
+from jobs.runs import Runs
 from runner.errors import (
+    Invalid,
     NotFound,
+    NotPossible,
     QueueUnavailable,
     RunnerError,
     SettingsError,
@@ -29,14 +34,19 @@ from runner.errors import (
 )
 from runner.ids import shown
 from runner.log import configure_logging, log_event
+from runner.log_slice import Span, file_size, last_lines, parse_range, read_span
 from runner.settings import Settings, read_settings
 from runner.traversal_file import RunFiles
 
 PREFIX = "/api/v1"
+PLAIN = "text/plain; charset=utf-8"
+FLAGS = {"true": True, "1": True, "false": False, "0": False, "": False}
 SHUTDOWN_SECONDS = 2  # for requests under way when the process is asked to end
 
 STATUS_OF: Mapping[type[RunnerError], int] = {
     NotFound: 404,
+    NotPossible: 409,
+    Invalid: 422,
     TaskBroken: 422,
     QueueUnavailable: 503,
     StorageUnavailable: 507,
@@ -54,19 +64,65 @@ class JSON(Response):
 
 
 async def start_run(request: Request) -> Response:
-    """Accept a run and answer its document at once: 202, and `Location` says where to watch it."""
-    runs: Runs = request.app.state.runs
-    document = await to_thread.run_sync(
-        runs.start, request.path_params["test_case_id"], request.path_params["browser_config_id"]
-    )
+    """Accept a run of a task."""
+    task, config = request.path_params["test_case_id"], request.path_params["browser_config_id"]
+    return await accepted(request, partial(runs_of(request).queue.start, task, config))
+
+
+async def replay_task(request: Request) -> Response:
+    """Accept a replay of the newest run of a task that passed."""
+    task, config = request.path_params["test_case_id"], request.path_params["browser_config_id"]
+    replay = runs_of(request).queue.replay_task
+    return await accepted(request, partial(replay, task, config, healing=flag(request, "healing")))
+
+
+async def replay_run(request: Request) -> Response:
+    """Accept a replay of a run that passed."""
+    replay = runs_of(request).queue.replay_run
+    return await accepted(request, partial(replay, request.path_params["run_id"], healing=flag(request, "healing")))
+
+
+async def rerun(request: Request) -> Response:
+    """Accept the same again."""
+    return await accepted(request, partial(runs_of(request).queue.rerun, request.path_params["run_id"]))
+
+
+async def accepted(request: Request, accept: Callable[[], RunDocument]) -> Response:
+    """Answer the run that `accept` accepts, at once: 202, and `Location` says where to watch it."""
+    document = await to_thread.run_sync(accept)
     prefix = PREFIX if request.url.path.startswith(f"{PREFIX}/") else ""
     return JSON(document, status_code=202, headers={"Location": f"{prefix}/test-runs/{document.id}"})
 
 
 async def get_run(request: Request) -> Response:
     """The run as it stands now."""
-    runs: Runs = request.app.state.runs
-    return JSON(await runs.get(request.path_params["run_id"]), headers={"Cache-Control": "no-store"})
+    document = await runs_of(request).reader.get(request.path_params["run_id"])
+    return JSON(document, headers={"Cache-Control": "no-store"})
+
+
+async def get_log(request: Request) -> Response:
+    """What the run's CLI has printed so far: all of it, its last lines, or what came after an offset."""
+    path = await runs_of(request).reader.log(request.path_params["run_id"])
+    return await to_thread.run_sync(log_response, request, path)
+
+
+def log_response(request: Request, path: Path) -> Response:
+    """The part of the log that was asked for, by `tail` (lines), `offset` (bytes) or a `Range` header.
+
+    `X-Next-Offset` is the `offset` to ask for next when following a log that grows.
+    """
+    size = file_size(path)
+    tail, offset = number(request, "tail"), number(request, "offset")
+    headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Accept-Ranges": "bytes"}
+    if tail is not None:
+        text = last_lines(path, tail)
+        return Response(text, media_type=PLAIN, headers={**headers, "X-Next-Offset": str(size)})
+    span = Span(min(offset, size), size, 200) if offset is not None else parse_range(request.headers.get("range"), size)
+    if span.status != 200:
+        headers["Content-Range"] = span.content_range(size)
+    headers |= {"X-Next-Offset": str(span.end), "Content-Length": str(span.end - span.start)}
+    body = read_span(path, span.start, span.end)
+    return StreamingResponse(body, span.status, media_type=PLAIN, headers=headers)
 
 
 async def health(request: Request) -> Response:
@@ -76,8 +132,7 @@ async def health(request: Request) -> Response:
 
 async def ready(request: Request) -> Response:
     """200 if a run would be carried out now, else 503 with what is missing."""
-    runs: Runs = request.app.state.runs
-    readiness = await runs.readiness()
+    readiness = await runs_of(request).reader.readiness()
     if not readiness.redis:
         missing = "Redis does not answer."
     elif not readiness.workers:
@@ -85,6 +140,30 @@ async def ready(request: Request) -> Response:
     else:
         return JSON({"status": "ready", "redis": True, "workers": readiness.workers})
     return JSON({"detail": missing, "redis": readiness.redis, "workers": readiness.workers}, status_code=503)
+
+
+def runs_of(request: Request) -> Runs:
+    """The application's runs."""
+    runs: Runs = request.app.state.runs
+    return runs
+
+
+def flag(request: Request, name: str) -> bool:
+    """A query parameter that is true or false; false if it is not there. Raises `Invalid`."""
+    text = request.query_params.get(name, "false").lower()
+    if text not in FLAGS:
+        raise Invalid(f"{name} is '{shown(text)}'; expected is true or false.")
+    return FLAGS[text]
+
+
+def number(request: Request, name: str) -> int | None:
+    """A query parameter that is a whole number from 0; None if it is not there. Raises `Invalid`."""
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+        raise Invalid(f"{name} is '{shown(text)}'; expected is a whole number from 0.")
+    return int(text)
 
 
 async def on_runner_error(request: Request, error: Exception) -> Response:
@@ -115,6 +194,12 @@ def routes() -> list[BaseRoute]:
             methods=["POST"],
             name="start_run",
         ),
+        Route(
+            "/test-runs/replay/{test_case_id}/{browser_config_id}", replay_task, methods=["POST"], name="replay_task"
+        ),
+        Route("/test-runs/replay-run/{run_id}", replay_run, methods=["POST"], name="replay_run"),
+        Route("/test-runs/{run_id}/rerun", rerun, methods=["POST"], name="rerun"),
+        Route("/test-runs/{run_id}/log", get_log, name="get_log"),
         Route("/test-runs/{run_id}", get_run, name="get_run"),
         Route("/health", health, name="health"),
         Route("/ready", ready, name="ready"),

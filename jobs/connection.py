@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -47,6 +48,18 @@ class PatientRetry(Retry):
             return not _leaving.is_set() and (is_retryable is None or is_retryable(error))
 
         return super().call_with_retry(do, fail, worth_another_try, with_failure_count)
+
+
+@contextmanager
+def without_waiting(connection: Redis) -> Iterator[None]:
+    """Inside it this connection fails at once instead of waiting for Redis."""
+    before = connection.get_retry()
+    connection.set_retry(Retry(NoBackoff(), 0))
+    try:
+        yield
+    finally:
+        if before is not None:
+            connection.set_retry(before)
 
 
 class PatientRedis(Redis):

@@ -36,6 +36,7 @@ class RunType(StrEnum):
 
     AGENTIC = "AGENTIC"  # the agent finds its way
     REPLAY = "REPLAY"  # the steps of an earlier run again
+    REPLAY_WITH_HEALING = "REPLAY_WITH_HEALING"  # the same, and the agent repairs steps that no longer work
 
 
 class Origin(StrEnum):
@@ -87,11 +88,51 @@ class BrainStateDocument(Struct, frozen=True):
     history_elements: list[HistoryElement]
 
 
+class Failure(Struct, frozen=True):
+    """What broke, for a run that is FAILED or ERROR: where it was (null where it never got there), and what was said.
+
+    `step` counts brain states from 1, `log_tail` has at most 20 lines of what the CLI printed.
+    """
+
+    step: int | None
+    action: str | None
+    goal: str | None
+    message: str | None
+    url: str | None
+    screenshot: str | None
+    log_tail: list[str]
+    exit_code: int | None
+    signal: str | None
+
+
+class Progress(Struct, frozen=True):
+    """How far a run has come: its steps so far, what it is about now, and when that was written."""
+
+    steps: int
+    last_goal: str | None
+    updated_at: datetime | None
+
+
+class QueuePlace(Struct, frozen=True):
+    """Why a PENDING run waits: its place (1 is next), behind a run of the same task, or (null) for a free worker."""
+
+    position: int
+    waiting_for: str | None
+
+
 class RunDocument(Struct, frozen=True):
-    """A run. Times are UTC; `reason` and `error_message` are null unless the state is FAILED or ERROR."""
+    """A run. Times are UTC, `duration` is seconds.
+
+    `reason` and `failure` are null unless the state is FAILED or ERROR; a FINISHED run may have a note as its
+    `error_message`. `traversal_id` is the ID in the name of the run's file (null as long as there is none), and
+    `adopted` says that it is not the run's own, since the CLI did not keep it. `queue` is null unless PENDING.
+    """
 
     id: str
     test_traversal_id: str
+    traversal_id: str | None
+    adopted: bool
+    original_run_id: str | None
     test_case: TestCase | None
     current_state: State
     reason: Reason | None
@@ -99,8 +140,12 @@ class RunDocument(Struct, frozen=True):
     queued_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
+    duration: float | None
     run_type: RunType
     origin: Origin
     run_gif: str | None
     browser_config: BrowserConfig | None
+    queue: QueuePlace | None
+    progress: Progress
+    failure: Failure | None
     brain_states: list[BrainStateDocument]

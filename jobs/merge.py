@@ -1,17 +1,15 @@
 """Job + metadata + traversal -> run document. Pure: no clock, no disk, no Redis."""
 
-from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
-from itertools import groupby
 from typing import NamedTuple
 
 from jobs.document import (
-    BrainStateDocument,
     BrowserConfig,
-    DomElement,
-    HistoryElement,
+    Failure,
     Origin,
+    Progress,
+    QueuePlace,
     Reason,
     RunDocument,
     RunType,
@@ -19,9 +17,10 @@ from jobs.document import (
     TestCase,
 )
 from jobs.meta import Outcome, RunMeta
+from jobs.steps import brain_states, failure_card
 from jobs.verdict import Verdict, judge_file
 from runner.ids import RunId, TaskId
-from runner.traversal import Action, BrainState, Traversal
+from runner.traversal import Traversal
 from runner.traversal_file import Reading
 
 
@@ -77,23 +76,34 @@ def newest(from_job: RunMeta | None, from_disk: RunMeta | None) -> RunMeta | Non
     return max(known, key=lambda meta: (meta.outcome is not None, meta.started_at is not None), default=None)
 
 
-def run_document(meta: RunMeta, job: JobState, traversal: Traversal | None) -> RunDocument:
-    """The document of a run that we accepted."""
-    verdict = state_of(meta, job)
+def run_document(
+    meta: RunMeta, job: JobState, reading: Reading, log_tail: list[str], queue: QueuePlace | None = None
+) -> RunDocument:
+    """The document of a run that we accepted. `log_tail` is the end of what its CLI printed, for the failure card."""
+    verdict, traversal = state_of(meta, job), reading.traversal
+    started_at = meta.started_at or meta.queued_at
+    finished_at = None if meta.outcome is None else meta.outcome.finished_at
     return RunDocument(
         id=meta.run_id,
-        test_traversal_id=meta.run_id,
+        test_traversal_id=meta.traversal_id or meta.run_id,
+        traversal_id=meta.traversal_id,
+        adopted=meta.traversal_id not in (None, meta.run_id),
+        original_run_id=meta.original_run_id,
         test_case=meta.test_case,
         current_state=verdict.state,
         reason=verdict.reason,
         error_message=verdict.message,
         queued_at=meta.queued_at,
-        started_at=meta.started_at or meta.queued_at,
-        finished_at=_finished_at(meta.outcome),
+        started_at=started_at,
+        finished_at=finished_at,
+        duration=None if finished_at is None else (finished_at - started_at).total_seconds(),
         run_type=meta.run_type,
         origin=meta.origin,
         run_gif=None,
         browser_config=meta.browser_config,
+        queue=queue if verdict.state is State.PENDING else None,
+        progress=_progress(reading),
+        failure=_failure(meta.task_id, verdict, traversal, meta.outcome, log_tail),
         brain_states=brain_states(meta.task_id, traversal, verdict.state),
     )
 
@@ -102,68 +112,44 @@ def file_document(run: FileRun, reading: Reading) -> RunDocument:
     """The document of a run that only its traversal file knows of."""
     traversal = reading.traversal or Traversal(status=None, is_replay=False, brain_states=(), actions=())
     verdict = judge_file(traversal, reading.problem, run.abandoned) or Verdict(State.RUNNING, None, None)
+    finished_at = None if verdict.state is State.RUNNING else run.modified_at
     return RunDocument(
         id=run.run_id,
         test_traversal_id=run.run_id,
+        traversal_id=run.run_id,
+        adopted=False,
+        original_run_id=None,
         test_case=run.test_case,
         current_state=verdict.state,
         reason=verdict.reason,
         error_message=verdict.message,
         queued_at=run.started_at,
         started_at=run.started_at,
-        finished_at=None if verdict.state is State.RUNNING else run.modified_at,
+        finished_at=finished_at,
+        duration=None if finished_at is None else max(0.0, (finished_at - run.started_at).total_seconds()),
         run_type=RunType.REPLAY if traversal.is_replay else RunType.AGENTIC,
         origin=Origin.CLI,
         run_gif=None,
         browser_config=run.browser_config,
+        queue=None,
+        progress=_progress(reading),
+        failure=_failure(run.task_id, verdict, traversal, None, []),
         brain_states=brain_states(run.task_id, traversal, verdict.state),
     )
 
 
-def _finished_at(outcome: Outcome | None) -> datetime | None:
-    return None if outcome is None else outcome.finished_at
-
-
-def brain_states(task_id: TaskId, traversal: Traversal | None, state: State) -> list[BrainStateDocument]:
-    """The steps of the run so far, in their order, each with its actions.
-
-    Actions that belong to no brain state (a replay has none) get a step of their own, so that no action is hidden.
-    """
-    if traversal is None:
-        return []
-    failed = traversal.actions[-1] if traversal.actions and state is State.FAILED else None
-    history: dict[str, list[HistoryElement]] = {}
-    for action in traversal.actions:
-        element = _history_element(task_id, action, is_failed=action is failed)
-        history.setdefault(action.brain_state_id, []).append(element)
-    known = [_step(thought, history.get(thought.id, [])) for thought in traversal.brain_states]
-    return known + list(_orphans(task_id, traversal, failed))
-
-
-def _step(thought: BrainState, elements: list[HistoryElement]) -> BrainStateDocument:
-    return BrainStateDocument(
-        id=thought.id,
-        evaluation_previous_goal=thought.evaluation_previous_goal,
-        memory=thought.memory,
-        next_goal=thought.next_goal,
-        history_elements=elements,
+def _progress(reading: Reading) -> Progress:
+    thoughts = reading.traversal.brain_states if reading.traversal else ()
+    return Progress(
+        steps=len(thoughts) or len(reading.traversal.actions if reading.traversal else ()),
+        last_goal=thoughts[-1].next_goal if thoughts else None,
+        updated_at=None if reading.modified is None else datetime.fromtimestamp(reading.modified, UTC),
     )
 
 
-def _orphans(task_id: TaskId, traversal: Traversal, failed: Action | None) -> Iterator[BrainStateDocument]:
-    known = {thought.id for thought in traversal.brain_states}
-    orphans = [action for action in traversal.actions if action.brain_state_id not in known]
-    for brain_state_id, actions in groupby(orphans, key=lambda action: action.brain_state_id):
-        group = list(actions)
-        thought = BrainState(brain_state_id or f"step_{group[0].number}", "", "", group[0].kind.replace("_", " "))
-        yield _step(thought, [_history_element(task_id, action, is_failed=action is failed) for action in group])
-
-
-def _history_element(task_id: TaskId, action: Action, *, is_failed: bool) -> HistoryElement:
-    return HistoryElement(
-        id=f"action_{action.number}",
-        history_element_state="FAILED" if is_failed else "SUCCESS",
-        action={action.kind: action.parameters},
-        screenshot=f"tasks/{task_id}/{action.screenshot}" if action.screenshot else None,
-        dom_element_data=DomElement(action.xpath) if action.xpath else None,
-    )
+def _failure(
+    task_id: TaskId, verdict: Verdict, traversal: Traversal | None, outcome: Outcome | None, log_tail: list[str]
+) -> Failure | None:
+    if verdict.state not in (State.FAILED, State.ERROR):
+        return None
+    return failure_card(task_id, traversal, outcome, verdict.message, log_tail)

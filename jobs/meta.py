@@ -25,7 +25,11 @@ class Outcome(Struct, frozen=True):
 
 
 class RunMeta(Struct, frozen=True):
-    """What we know of a run beside its traversal. `worker` is the name of the RQ worker that has or had it."""
+    """What we know of a run beside its traversal. `worker` is the name of the RQ worker that has or had it.
+
+    `traversal_id` is the ID in the name of its file once that is known; if it is not `run_id`, the run adopted the
+    file. A replay names the run that it repeats, and the ID in the name of that run's file.
+    """
 
     run_id: RunId
     task_id: TaskId
@@ -36,6 +40,9 @@ class RunMeta(Struct, frozen=True):
     queued_at: datetime
     started_at: datetime | None = None
     worker: str | None = None
+    original_run_id: RunId | None = None
+    original_traversal_id: RunId | None = None
+    traversal_id: RunId | None = None
     outcome: Outcome | None = None
 
 

@@ -1,5 +1,6 @@
 """How the CLI ended + what it wrote -> the state of the run. Pure: the rules of truth, in one place."""
 
+import re
 from typing import NamedTuple
 
 from jobs.document import Reason, State
@@ -7,6 +8,10 @@ from runner.process import ProcessEnd
 from runner.traversal import Traversal
 from runner.traversal_file import Reading
 
+REPLAY_PASSED = "Replay Success"  # titles of Bugninja's panels, seen in 0.1.6
+REPLAY_FAILED = "Replay Failed"
+FAILED_ACTION = re.compile(r"\bAction '\w+' failed")
+ERROR_TITLE = re.compile(r"error|fail|not found|invalid|no replay", re.IGNORECASE)
 NO_WORDS = "It printed nothing that says why."
 
 
@@ -14,7 +19,8 @@ class Ending(NamedTuple):
     """How the CLI of a run ended.
 
     `cut` is why we ended it (None if it ended by itself), `not_started` why it could not be started (then there is no
-    `end`), `words` its own last words, `limit` the RUN_TIMEOUT that was in force, in seconds.
+    `end`), `words` its own last words, `limit` the RUN_TIMEOUT that was in force, in seconds. For a replay,
+    `replay_said` is the title of the last panel that it printed.
     """
 
     end: ProcessEnd | None
@@ -22,6 +28,7 @@ class Ending(NamedTuple):
     not_started: str | None
     words: str | None
     limit: int
+    replay_said: str | None = None
 
 
 class Verdict(NamedTuple):
@@ -47,9 +54,25 @@ def result_of(traversal: Traversal | None) -> State | None:
     return None
 
 
+def replay_result(said: str, words: str | None, traversal: Traversal | None, by_file: State | None) -> State | None:
+    """How a replay ended, by its last panel: Bugninja 0.1.6 writes SUCCESSFUL into the file of a replay that failed.
+
+    `main` of 0.1.6 writes no file at all for a replay without healing. A replay that failed before its first action
+    never ran the test, so it has no result.
+    """
+    if said == REPLAY_PASSED:
+        return State.FINISHED
+    if said == REPLAY_FAILED:
+        acted = bool(traversal and traversal.actions) or FAILED_ACTION.search(words or "")
+        return State.FAILED if acted else None
+    return None if ERROR_TITLE.search(said) else by_file
+
+
 def judge(ending: Ending, reading: Reading) -> Verdict:
     """The final state of a run that a worker has carried out."""
     result = result_of(reading.traversal) if reading.problem is None else None
+    if ending.replay_said is not None and ending.cut is None:
+        result = replay_result(ending.replay_said, ending.words, reading.traversal, result)
     if result is State.FINISHED:
         return Verdict(State.FINISHED, None, _note(ending))
     if result is State.FAILED:
@@ -87,6 +110,8 @@ def _without_result(ending: Ending, reading: Reading) -> Verdict:
         return Verdict(State.ERROR, Reason.CLI_ERROR, message)
     if reading.traversal is None:
         return Verdict(State.ERROR, Reason.CLI_ERROR, f"The CLI ended without writing a traversal. {words}")
+    if ending.replay_said is not None:
+        return Verdict(State.ERROR, Reason.CLI_ERROR, f"The replay could not be carried out. {words}")
     if reading.traversal.status == "FAILED":
         return Verdict(State.ERROR, Reason.CLI_ERROR, f"The CLI could not start the test. {words}")
     steps = len(reading.traversal.actions)

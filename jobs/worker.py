@@ -1,5 +1,7 @@
 """The RQ worker of this project: RQ's fork worker, which also leaves in time and says that it lives."""
 
+import itertools
+import logging
 import os
 import signal
 import socket
@@ -9,19 +11,23 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from redis import Redis
 from redis.client import Pipeline, PubSub, PubSubWorkerThread
 from redis.exceptions import RedisError
 from rq.exceptions import StopRequested
+from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
 from rq.utils import now
 from rq.worker import Worker
 
+from jobs.beat import BEAT_SECONDS, beat
 from jobs.connection import stop_waiting
 from jobs.document import Reason, State
-from jobs.execute import EXECUTE_RUN, close_run
-from jobs.meta import meta_from_json
+from jobs.execute import EXECUTE_RUN
+from jobs.meta import RunMeta, meta_from_json, meta_to_job
+from jobs.outcome import close_run
+from jobs.queue import RunQueue
+from jobs.reconcile import Reconciler
 from jobs.verdict import Verdict
 from runner.errors import SettingsError
 from runner.ids import new_run_id, parse_run_id, parse_task_id
@@ -29,16 +35,11 @@ from runner.log import configure_logging, log_event
 from runner.process import end_processes
 from runner.run_folder import RunFolder
 from runner.settings import read_settings
+from runner.traversal_file import RunFiles
 
 POP_SECONDS = 1  # how long one blocking pop waits, and so how long an idle worker takes to leave
-BEAT_SECONDS = 5
-BEAT_LIFE = 3 * BEAT_SECONDS  # three missed beats: a slow machine is not a dead one
+ROUND_BEATS = 2  # beats from one look at what others may have left behind to the next
 HORSE_SECONDS = 3.2  # for the work-horse to end its CLI and record the outcome; honcho kills everything after 5
-
-
-def beat_key(worker_name: str) -> str:
-    """The Redis key that exists as long as the worker lives."""
-    return f"bugninja-runner:beat:{worker_name}"
 
 
 class RunJob(Job):
@@ -121,8 +122,13 @@ class RunWorker(Worker):
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Carry out the job; one that was popped while we were asked to leave goes back to the front of its queue."""
         if not self._stop_requested:
-            with self._leaving_without_redis():
+            try:
                 super().execute_job(job, queue)
+            except RedisError:
+                if not self._stop_requested:
+                    raise
+                self._close_on_disk(job)
+                raise StopRequested from None
             return
         with self.connection.pipeline() as pipeline:
             queue.push_job_id(job.id, pipeline=pipeline, at_front=True)
@@ -143,12 +149,10 @@ class RunWorker(Worker):
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
         """The horse died before it could record an outcome: end what it left behind, and record that."""
-        run_id = parse_run_id(job.id)
-        task_id = parse_task_id(str(job.kwargs.get("task_id")))
-        if run_id is None or task_id is None:
-            return
-        end_processes(run_id)
-        self._close(job, RunFolder(self.settings.tasks_root, task_id, run_id))
+        closed = self._close_on_disk(job)
+        if closed is not None:
+            job.meta = meta_to_job(closed)
+            job.save_meta()
 
     def teardown(self) -> None:
         """Sign off, if Redis is still there."""
@@ -173,23 +177,42 @@ class RunWorker(Worker):
         else:
             super()._pubsub_exception_handler(exc, pubsub, pubsub_thread)
 
-    def _close(self, job: Job, folder: RunFolder) -> None:
-        record = folder.read_record()
-        meta = meta_from_json(record) if record is not None else None
-        if meta is None or meta.outcome is not None:
-            return
+    def _close_on_disk(self, job: Job) -> RunMeta | None:
+        """End what a dead horse left behind; its run has an outcome then, its own or that it was interrupted."""
+        run_id, task_id = parse_run_id(job.id), parse_task_id(str(job.kwargs.get("task_id")))
+        if run_id is None or task_id is None:
+            return None
+        end_processes(run_id)
+        folder = RunFolder(self.settings.tasks_root, task_id, run_id)
+        meta = meta_from_json(folder.read_record() or b"")
         message = "The run was interrupted: the process that carried it out was ended."
-        close_run(job, folder, meta, Verdict(State.ERROR, Reason.INTERRUPTED, message))
+        verdict = Verdict(State.ERROR, Reason.INTERRUPTED, message)
+        return None if meta is None else close_run(folder, meta, verdict, None)
 
     def _keep_beating(self) -> None:
-        while not self._left.is_set():
+        """Give a sign of life, and every other time look after what others may have left behind."""
+        reconciler = self._reconciler()
+        for number in itertools.count():
             beat(self.connection, self.name)
-            self._left.wait(BEAT_SECONDS)
+            if number % ROUND_BEATS == 0:
+                self._reconcile(reconciler)
+            if self._left.wait(BEAT_SECONDS):
+                return
 
+    def _reconciler(self) -> Reconciler:
+        files = RunFiles(self.settings.tasks_root)
+        accepting = RunQueue(self.settings, self.connection, files)
+        return Reconciler(self.queues[0], files, accepting.enqueue, self._fail)
 
-def beat(connection: Redis, worker_name: str) -> None:
-    """Say that the worker lives; Redis forgets it by itself, by its own clock."""
-    try:
-        connection.set(beat_key(worker_name), "alive", ex=BEAT_LIFE)
-    except RedisError as error:
-        log_event("beat_missed", worker=worker_name, because=error)
+    def _reconcile(self, reconciler: Reconciler) -> None:
+        try:
+            reconciler.reconcile()
+        except (RedisError, OSError) as error:
+            log_event("not_reconciled", level=logging.WARNING, worker=self.name, because=error)
+
+    def _fail(self, job: Job, because: str) -> None:
+        """End a job whose worker is gone: RQ's failed registry, and a free place for the next run of the task."""
+        job.ended_at = now()
+        executions: list[Execution | None] = [*job.get_executions()] or [None]
+        for execution in executions:
+            self.handle_job_failure(job, self.queues[0], exc_string=because, execution=execution)

@@ -5,6 +5,7 @@ error (seen in 0.1.6).
 """
 
 import re
+from typing import NamedTuple
 
 ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -15,12 +16,34 @@ HEADING = re.compile(r"^(?:[^\w\s'\"<(\[{]\S*\s+)?(?:Execution time|Error|Origin
 ERROR_WORDS = re.compile(r"error|fail|not found|invalid|abort|exception|denied|refused", re.I)
 SYMBOLS = re.compile(r"^[^\w'\"<(\[{/]+")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9'\"])")
+LONGEST_ESCAPE = 256  # characters of a colour or link that may arrive in two parts
 LONGEST = 400  # characters of the last words
+
+
+class Panel(NamedTuple):
+    """A box that was printed, without its sides."""
+
+    title: str
+    body: list[str]
 
 
 def clean_text(text: str) -> str:
     """The text without ANSI colours and control characters; lines stay."""
     return CONTROL.sub("", ANSI.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
+
+
+def unfinished_escape(text: str) -> int:
+    """How many characters at the end of the text may be the first part of a colour or of a line end."""
+    start = text.rfind("\x1b", -LONGEST_ESCAPE)
+    if start >= 0 and not ANSI.match(text, start):
+        return len(text) - start
+    return 1 if text.endswith("\r") else 0
+
+
+def last_title(text: str) -> str | None:
+    """The title of the last panel that was printed; None if there is none."""
+    panels = _panels(clean_text(text).split("\n"))
+    return panels[-1].title if panels else None
 
 
 def last_words(text: str) -> str | None:
@@ -31,18 +54,22 @@ def last_words(text: str) -> str | None:
     return _shorten(words) or None
 
 
-def _last_error_panel(lines: list[str]) -> list[str] | None:
-    panels: list[tuple[str, list[str]]] = []
+def _panels(lines: list[str]) -> list[Panel]:
+    panels: list[Panel] = []
     inside = False
-    for line in lines:
+    for line in map(str.rstrip, lines):
         if not inside and (top := PANEL_TOP.match(line)):
-            panels.append((top.group("title").strip(), []))
+            panels.append(Panel(top.group("title").strip(), []))
             inside = True
         elif inside and PANEL_BOTTOM.match(line):
             inside = False
         elif inside:
-            panels[-1][1].append(line.strip(PANEL_SIDE).strip())
-    errors = [body for title, body in panels if ERROR_WORDS.search(title)]
+            panels[-1].body.append(line.strip(PANEL_SIDE).strip())
+    return panels
+
+
+def _last_error_panel(lines: list[str]) -> list[str] | None:
+    errors = [panel.body for panel in _panels(lines) if ERROR_WORDS.search(panel.title)]
     return errors[-1] if errors else None
 
 

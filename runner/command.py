@@ -1,5 +1,6 @@
 """The command line and the environment of the CLI for one run. Pure: nothing is started here."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from runner.settings import Settings
 
 RUN_ID_VARIABLE = "BUGNINJA_RUN_ID"
 TASK_ID_VARIABLE = "BUGNINJA_TASK_ID"
+SHIM = Path(__file__).parent / "shim"
 OURS = ("REDIS_URL", "HOST", "PORT", "HONCHO_PROCESS_NAME")  # the stack's own affairs, not the CLI's
 
 
@@ -20,15 +22,34 @@ class Command(NamedTuple):
     folder: Path
 
 
-def build_command(settings: Settings, task_id: TaskId, run_id: RunId, environ: Mapping[str, str]) -> Command:
-    """The configured command for this task and run.
+class Replay(NamedTuple):
+    """What is to be replayed: the ID in the name of its traversal, and whether the agent may repair it."""
 
-    `{task_id}` and `{run_id}` are replaced inside words that were split before, so that nothing in them can become a
-    second word. The environment is the worker's, with the two IDs, without the variables of the stack itself, and
-    with output that is neither held back nor limited to ASCII unless the environment asks for it.
+    traversal_id: RunId
+    healing: bool
+
+
+def build_command(
+    settings: Settings, task_id: TaskId, run_id: RunId, environ: Mapping[str, str], replay: Replay | None = None
+) -> Command:
+    """The configured command for this task and run, or for this replay.
+
+    `{task_id}`, `{run_id}` and, for a replay, `{traversal_id}` are replaced inside words that were split before, so
+    that nothing in them can become a second word. The environment is the worker's, with the two IDs and the shim that
+    makes Bugninja keep them, without the variables of the stack itself, and with output that is neither held back nor
+    limited to ASCII unless the environment asks for it.
     """
-    argv = tuple(word.replace("{task_id}", task_id).replace("{run_id}", run_id) for word in settings.runner_command)
+    words = settings.runner_command if replay is None else settings.runner_replay_command
+    values = {"{task_id}": task_id, "{run_id}": run_id, "{traversal_id}": replay.traversal_id if replay else ""}
+    argv = tuple(_filled(word, values) for word in words) + (("--healing",) if replay and replay.healing else ())
     inherited = {name: value for name, value in environ.items() if name not in OURS and not name.startswith("RQ_")}
     defaults = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
-    ids = {RUN_ID_VARIABLE: run_id, TASK_ID_VARIABLE: task_id}
+    path = os.pathsep.join(filter(None, [str(SHIM), environ.get("PYTHONPATH")]))
+    ids = {RUN_ID_VARIABLE: run_id, TASK_ID_VARIABLE: task_id, "PYTHONPATH": path}
     return Command(argv, {**defaults, **inherited, **ids}, settings.project_root)
+
+
+def _filled(word: str, values: Mapping[str, str]) -> str:
+    for placeholder, value in values.items():
+        word = word.replace(placeholder, value)
+    return word

@@ -17,6 +17,14 @@ class NotFound(RunnerError):
     """Something that was asked for by its ID does not exist (or must not be reached under that name)."""
 
 
+class NotPossible(RunnerError):
+    """What was asked for exists, but not in a state in which that can be done to it."""
+
+
+class Invalid(RunnerError):
+    """A parameter of a request does not fit."""
+
+
 class TaskBroken(RunnerError):
     """The task's TOML file exists and cannot be used. `path` is relative to the project, `line` counts from 1."""
 

@@ -13,6 +13,17 @@ def read_if_there(path: Path) -> bytes | None:
         return None
 
 
+def read_tail(path: Path, size: int) -> bytes:
+    """The last `size` bytes of the file, or less if it is smaller; nothing if it does not exist."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - size))
+            return file.read(size)
+    except FileNotFoundError:
+        return b""
+
+
 def replace_file(path: Path, content: bytes) -> None:
     """Put the content at `path` in one step that survives a power cut. Raises `OSError`; then the old file stands."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

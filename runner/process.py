@@ -7,6 +7,7 @@ A process group is not enough: Bugninja 0.1.6 starts its browser in a session of
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,9 +18,11 @@ import psutil
 from runner.command import RUN_ID_VARIABLE, Command
 from runner.errors import CommandNotStarted
 from runner.ids import RunId
+from runner.log_file import LogFile
+from runner.redaction import Redactor
 
 SWEEP_SECONDS = 2.0  # until a process that was sent SIGKILL is expected to be gone
-STARTED_MODE = 0o600  # the log may hold what the CLI prints of secrets
+CHUNK_BYTES = 64 * 1024
 
 
 class ProcessEnd(NamedTuple):
@@ -30,23 +33,28 @@ class ProcessEnd(NamedTuple):
 
 
 class CliProcess:
-    """A running CLI, in a session of its own, printing into a log file."""
+    """A running CLI, in a session of its own, printing into the run's log."""
 
-    def __init__(self, command: Command, run_id: RunId, log: Path) -> None:
+    def __init__(self, command: Command, run_id: RunId, log: Path, redactor: Redactor) -> None:
         """Start it. Raises `CommandNotStarted`."""
         self.run_id = run_id
         program = command.argv[0]
         try:
-            output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, STARTED_MODE)
+            self._log = LogFile(log, redactor)
         except OSError as error:
             raise CommandNotStarted(program, f"its log cannot be written ({error.strerror}).") from None
+        self._process = self._start(program, command)
+        self._reader = threading.Thread(target=self._read_output, name="log", daemon=True)
+        self._reader.start()
+
+    def _start(self, program: str, command: Command) -> psutil.Popen:
         try:
-            self._process = psutil.Popen(
+            return psutil.Popen(
                 command.argv,
                 cwd=command.folder,
                 env=dict(command.environ),
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
@@ -57,8 +65,12 @@ class CliProcess:
             raise CommandNotStarted(program, f"{error.strerror}.") from None
         except ValueError as error:
             raise CommandNotStarted(program, f"{error}.") from None
-        finally:
-            os.close(output)
+
+    def _read_output(self) -> None:
+        with self._process.stdout as output:
+            while chunk := os.read(output.fileno(), CHUNK_BYTES):
+                self._log.feed(chunk)
+        self._log.close()
 
     @property
     def pid(self) -> int:
@@ -83,6 +95,12 @@ class CliProcess:
             ended = self.wait(SWEEP_SECONDS) or ProcessEnd(None, "SIGKILL")
         end_processes(self.run_id, also=family)
         return ended
+
+    def clear(self) -> int:
+        """End what is left of it after its end, and complete its log. The number of processes that still live."""
+        left = end_processes(self.run_id)
+        self._reader.join(SWEEP_SECONDS)
+        return left
 
     def _signal_group(self, number: signal.Signals) -> None:
         try:

@@ -1,6 +1,10 @@
 """Where the files of a run are: `tasks/TASK/runs/RUN_ID/` is ours, `tasks/TASK/traversals/` is the CLI's."""
 
+import fcntl
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +53,16 @@ class RunFolder(NamedTuple):
         except OSError:
             self.remove()
             raise
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Inside it nobody else who takes the lock changes the record. Raises `OSError` if the folder is gone."""
+        handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
     def remove(self) -> None:
         """Delete the folder and all in it; a folder that is not there is fine."""

@@ -3,7 +3,8 @@
 `python -m runner.sample_cli run TASK`, in a project's folder, fetches the task's `start_url` and then each of its
 `[[pages]]` over HTTP, checks status and expected texts, and writes its traversal as Bugninja 0.1.6 does: the same file
 name and keys, after each action, by rename; the ID is BUGNINJA_RUN_ID or a CUID2 of its own; exit code 0 either way.
-With a Chromium on the PATH each page gets a screenshot.
+With a Chromium on the PATH each page gets a screenshot. `replay --traversal RUN_ID` opens the pages of a recording
+again, with what the task expects of them, and records no thoughts.
 
 A page is `url` (relative to `start_url`), `status` (200 unless given) and `expect` (a list of texts).
 """
@@ -19,7 +20,7 @@ import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ from urllib.parse import urljoin, urlsplit
 from runner.command import RUN_ID_VARIABLE
 from runner.ids import new_run_id, parse_run_id, parse_task_id
 from runner.project import parse_task
+from runner.traversal import parse_traversal
 
-USAGE = "usage: python -m runner.sample_cli run TASK"
+USAGE = "usage: python -m runner.sample_cli run TASK | replay --traversal RUN_ID [--healing]"
 FETCH_SECONDS = 10
 FETCH_BYTES = 2_000_000
 SCREENSHOT_SECONDS = 20
@@ -90,6 +92,11 @@ class Script:
     height: int
     user_agent: str
     pages: tuple[Page, ...]
+
+    @property
+    def all_pages(self) -> tuple[Page, ...]:
+        """The pages in their order, `start_url` first."""
+        return (Page(self.start_url, 200, ()), *self.pages)
 
 
 @dataclass(frozen=True)
@@ -158,6 +165,7 @@ class Recording:
     began: datetime = field(default_factory=datetime.now)
     brain_states: dict[str, dict[str, str]] = field(default_factory=dict)
     actions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    is_replay: bool = False
 
     @property
     def folder(self) -> Path:
@@ -239,7 +247,7 @@ class Recording:
                 "headers": None,
                 "allowed_domains": None,
             },
-            "brain_states": self.brain_states,
+            "brain_states": {} if self.is_replay else self.brain_states,
             "actions": self.actions,
             "extra_instructions": self.script.extra_instructions,
             "secrets": {},
@@ -250,6 +258,7 @@ class Recording:
             "available_files": None,
             "http_auth": None,
             "status": status,
+            **({"run_id": self.run_id, "run_type": "REPLAY"} if self.is_replay else {}),
         }
 
 
@@ -257,7 +266,7 @@ def carry_out(recording: Recording) -> str | None:
     """Do all that the script asks, up to the first fault; returns that fault, or None if there was none."""
     script = recording.script
     evaluation = "Unknown - starting"
-    for page in (Page(script.start_url, 200, ()), *script.pages):
+    for page in script.all_pages:
         recording.think(evaluation, f"Open {page.url} and see that it answers {page.status}")
         answer = fetch(page.url, script.user_agent)
         recording.act("go_to_url", {"url": page.url}, page.url)
@@ -314,12 +323,36 @@ def run(project: Path, task_name: str, run_id: str | None) -> str:
     return panel("Task Failed", f"❌ Task '{task_name}' failed!\n🚨 Error:\n{fault}")
 
 
+def replay(project: Path, traversal_id: str, run_id: str | None) -> str:
+    """Open the pages of a recording again; returns the panel that says how it went."""
+    found = sorted(project.glob(f"tasks/*/traversals/traverse_*_{parse_run_id(traversal_id)}.json"))
+    if len(found) != 1:
+        return panel("Traversal Not Found", f"❌ Traversal not found: {traversal_id}")
+    recorded = parse_traversal(found[0].read_bytes())
+    opened = [action.parameters.get("url") for action in recorded.actions if action.kind == "go_to_url"]
+    try:
+        script = read_script(project, found[0].parts[-3])
+    except CannotRun as error:
+        return panel(error.title, f"❌ {error}")
+    start_url, *pages = [page for page in script.all_pages if page.url in opened] or script.all_pages[:1]
+    script = replace(script, start_url=start_url.url, pages=tuple(pages))
+    recording = Recording(project, script, parse_run_id(run_id or "") or new_run_id(), is_replay=True)
+    fault = carry_out(recording)
+    if fault is None:
+        return panel("Replay Success", "✅ Replay completed successfully!")
+    return panel("Replay Failed", f"❌ Replay failed!\n🚨 Error:\n{fault}")
+
+
 def main() -> None:
-    """The command line. Exits 0 whatever the test found, like Bugninja; 2 if the words make no sense."""
-    words = sys.argv[1:]
-    if len(words) != 2 or words[0] != "run":
+    """The command line. Exits 0 whatever the test found, like Bugninja; 1 if the words make no sense."""
+    words = [word for word in sys.argv[1:] if word != "--healing"]  # nothing here can be repaired
+    run_id = os.environ.get(RUN_ID_VARIABLE)
+    if len(words) == 2 and words[0] == "run":
+        print(run(Path.cwd(), words[1], run_id), flush=True)
+    elif len(words) == 3 and words[:2] == ["replay", "--traversal"]:
+        print(replay(Path.cwd(), words[2], run_id), flush=True)
+    else:
         sys.exit(USAGE)
-    print(run(Path.cwd(), words[1], os.environ.get(RUN_ID_VARIABLE)), flush=True)
 
 
 if __name__ == "__main__":

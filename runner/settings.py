@@ -49,14 +49,17 @@ def _any_path(text: str) -> Path:
     return Path(text).expanduser().resolve()
 
 
-def _command(text: str) -> tuple[str, ...]:
-    try:
-        words = tuple(shlex.split(text))
-    except ValueError as error:
-        raise Rejected(f"a command line as a shell would read it ({error})") from None
-    if not any("{task_id}" in word for word in words[1:]):
-        raise Rejected("a program and its arguments, one of them with {task_id} in it")
-    return words
+def _command(placeholder: str) -> Callable[[str], tuple[str, ...]]:
+    def parse(text: str) -> tuple[str, ...]:
+        try:
+            words = tuple(shlex.split(text))
+        except ValueError as error:
+            raise Rejected(f"a command line as a shell would read it ({error})") from None
+        if not any(placeholder in word for word in words[1:]):
+            raise Rejected(f"a program and its arguments, one of them with {placeholder} in it")
+        return words
+
+    return parse
 
 
 def _whole_number(low: int, high: int, unit: str) -> Callable[[str], int]:
@@ -107,7 +110,15 @@ VARIABLES: Mapping[str, Variable] = {
     "REDIS_URL": Variable("redis://127.0.0.1:6379/0", _redis_url, "where Redis is"),
     "REDIS_DATA": Variable(".data/redis", _any_path, "folder in which the embedded Redis keeps its data"),
     "PROJECT_ROOT": Variable(".", _folder, "the Bugninja project: the folder with bugninja.toml and tasks/"),
-    "RUNNER_COMMAND": Variable("bugninja run {task_id}", _command, "what the worker starts for a run"),
+    "RUNNER_COMMAND": Variable("bugninja run {task_id}", _command("{task_id}"), "what the worker starts for a run"),
+    "RUNNER_REPLAY_COMMAND": Variable(
+        "bugninja replay --traversal {traversal_id}",
+        _command("{traversal_id}"),
+        "what it starts for a replay; --healing is added when asked for",
+    ),
+    "RUNS_PER_TASK": Variable(
+        "1", _whole_number(0, 1000, "runs"), "runs of one task that may be carried out at once; 0 is any number"
+    ),
     "RUN_TIMEOUT": Variable("3600", _whole_number(1, 30 * DAY, "seconds"), "seconds until a run is ended"),
     "RUN_TTL": Variable(
         str(30 * DAY), _whole_number(60, 3650 * DAY, "seconds"), "seconds that a finished run stays in Redis"
@@ -128,6 +139,8 @@ class Settings:
     redis_data: Path
     project_root: Path
     runner_command: tuple[str, ...]
+    runner_replay_command: tuple[str, ...]
+    runs_per_task: int
     run_timeout: int
     run_ttl: int
     queue_name: str

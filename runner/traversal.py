@@ -1,16 +1,21 @@
 """Traversal JSON text -> frozen `Traversal`. Pure, and an allow-list: what is not named here has no way out.
 
+Secrets are taken out of what is named, too: an agent repeats them in its thoughts.
+
 The shape of the file is Bugninja 0.1.6's. A field of another type than expected is treated as missing, so that one odd
 value does not hide the rest of a run.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
 from runner.errors import TraversalBroken
+from runner.redaction import Redactor, Secret
+from runner.secrets import secrets_of_traversal
 
 FileStatus = Literal["PENDING", "SUCCESSFUL", "FAILED"]
 Parameter = str | int | float | bool | None
@@ -63,8 +68,11 @@ class Traversal(Struct, frozen=True):
         return text if isinstance(text, str) and text.strip() else None
 
 
-def parse_traversal(content: bytes) -> Traversal:
-    """The traversal in this UTF-8 JSON. Raises `TraversalBroken` if it is half a file, no JSON, or no traversal."""
+def parse_traversal(content: bytes, secrets: Iterable[Secret] = ()) -> Traversal:
+    """The traversal in this UTF-8 JSON, without these secrets and without those that it names itself.
+
+    Raises `TraversalBroken` if it is half a file, no JSON, or no traversal.
+    """
     try:
         document = msgspec.json.decode(content)
     except msgspec.DecodeError as error:
@@ -77,13 +85,16 @@ def parse_traversal(content: bytes) -> Traversal:
         raise TraversalBroken(f"it holds a JSON {_json_name(document)}; expected is an object")
     if not isinstance(document.get("actions"), dict) or not isinstance(document.get("brain_states"), dict):
         raise TraversalBroken("it lacks the objects 'actions' and 'brain_states'")
+    clean = Redactor([*secrets, *secrets_of_traversal(document)]).value
     return Traversal(
         status=status if (status := document.get("status")) in ("PENDING", "SUCCESSFUL", "FAILED") else None,
         is_replay=document.get("run_type") == "REPLAY",
         brain_states=tuple(
-            _brain_state(key, value) for key, value in document["brain_states"].items() if isinstance(value, dict)
+            _brain_state(clean(key), clean(value))
+            for key, value in document["brain_states"].items()
+            if isinstance(value, dict)
         ),
-        actions=_actions(document["actions"]),
+        actions=tuple(_action(number, clean(value)) for number, value in _numbered(document["actions"])),
     )
 
 
@@ -92,13 +103,14 @@ def _json_name(value: Any) -> str:
     return names[type(value)]
 
 
-def _actions(table: dict[str, Any]) -> tuple[Action, ...]:
+def _numbered(table: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+    """The actions by their number: `action_10` comes after `action_9`."""
     numbered = [
         (int(found.group(1)), value)
         for key, value in table.items()
         if (found := ACTION_KEY.fullmatch(key)) and isinstance(value, dict)
     ]
-    return tuple(_action(number, value) for number, value in sorted(numbered, key=lambda pair: pair[0]))
+    return sorted(numbered, key=lambda pair: pair[0])
 
 
 def _action(number: int, value: dict[str, Any]) -> Action:

@@ -5,13 +5,15 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from runner.errors import TraversalBroken
 from runner.ids import RunId, TaskId, parse_run_id, parse_task_id
+from runner.redaction import Secret
+from runner.secrets import read_task_secrets
 from runner.traversal import Traversal, parse_traversal
 
 SUFFIX = ".json"
@@ -40,7 +42,7 @@ NOTHING_YET = Reading(None, None, None)
 class Content(NamedTuple):
     """A file's content, named by what changes whenever it does."""
 
-    identity: tuple[int, int, int]
+    identity: tuple[object, ...]
     size: int
     reading: Reading
 
@@ -74,10 +76,13 @@ def started_at(name: str) -> datetime | None:
 class RunFiles:
     """All files of the runs of a project. A listing is read again when its folder changed, a file when it did."""
 
-    def __init__(self, tasks_root: Path) -> None:
+    def __init__(self, tasks_root: Path, secrets: Iterable[Secret] = ()) -> None:
+        """`secrets` are those of the environment; those of a task are read from its file."""
         self.tasks_root = tasks_root
+        self._secrets = tuple(secrets)
         self._lock = threading.Lock()
         self._listings: dict[Path, Listing] = {}
+        self._task_secrets: dict[TaskId, tuple[tuple[int, int, int], tuple[Secret, ...]]] = {}
         self._contents: OrderedDict[Path, Content] = OrderedDict()
         self._bytes = 0
 
@@ -95,18 +100,53 @@ class RunFiles:
         """The names of the folders in `tasks/` that can be tasks, in alphabetical order."""
         return (TaskId(name) for name in sorted(self._names(self.tasks_root, parse_task_id)))
 
+    def traversal_ids(self, task_id: TaskId) -> Set[RunId]:
+        """The IDs in the names of all traversal files of the task."""
+        return {RunId(key) for key in self._names(self.tasks_root / task_id / "traversals", traversal_run_id)}
+
+    def newest_first(self, task_id: TaskId) -> list[RunId]:
+        """The same IDs, the newest file first: their names begin with the time at which the CLI began."""
+        names = self._names(self.tasks_root / task_id / "traversals", traversal_run_id)
+        return [RunId(run_id) for run_id, _ in sorted(names.items(), key=lambda pair: pair[1], reverse=True)]
+
+    def run_ids(self, task_id: TaskId) -> Set[RunId]:
+        """The IDs of the task's runs that this project accepted."""
+        return {RunId(key) for key in self._names(self.tasks_root / task_id / "runs", parse_run_id)}
+
     def traversal_path(self, task_id: TaskId, run_id: RunId) -> Path | None:
         """Where the CLI writes the run's traversal, or None as long as it has written none."""
         folder = self.tasks_root / task_id / "traversals"
         name = self._names(folder, traversal_run_id).get(run_id)
         return None if name is None else folder / name
 
-    def read(self, path: Path) -> Reading:
-        """What the file says now; a file that is missing or cannot be used leaves the last good content in place."""
+    def read(self, task_id: TaskId, run_id: RunId) -> Reading:
+        """What the run's traversal says now, without secrets.
+
+        A file that is missing or cannot be used leaves the last good content in place.
+        """
+        path = self.traversal_path(task_id, run_id)
+        return NOTHING_YET if path is None else self._read(task_id, path)
+
+    def secrets(self, task_id: TaskId) -> tuple[Secret, ...]:
+        """All that is secret around this task, as its file and the environment are now."""
+        path = self.tasks_root / task_id / f"task_{task_id}.toml"
+        try:
+            status = path.stat()
+        except OSError:
+            return self._secrets
+        identity = (status.st_ino, status.st_mtime_ns, status.st_size)
+        known = self._task_secrets.get(task_id)
+        if known is None or known[0] != identity:
+            known = (identity, self._secrets + read_task_secrets(self.tasks_root, task_id))
+            self._task_secrets[task_id] = known
+        return known[1]
+
+    def _read(self, task_id: TaskId, path: Path) -> Reading:
+        secrets = self.secrets(task_id)
         try:
             with path.open("rb") as file:
                 status = os.fstat(file.fileno())
-                identity = (status.st_ino, status.st_mtime_ns, status.st_size)
+                identity = (status.st_ino, status.st_mtime_ns, status.st_size, secrets)
                 with self._lock:
                     known = self._contents.get(path)
                     if known is not None:
@@ -120,7 +160,7 @@ class RunFiles:
             return known.reading._replace(modified=None) if known else NOTHING_YET
         except OSError as error:
             return Reading(None, f"it cannot be read ({error.strerror})", None)
-        reading = _parse(content, known.reading.traversal if known else None, status.st_mtime)
+        reading = _parse(content, secrets, known.reading.traversal if known else None, status.st_mtime)
         self._remember(path, Content(identity, status.st_size, reading))
         return reading
 
@@ -147,10 +187,10 @@ class RunFiles:
         return listing.names
 
 
-def _parse(content: bytes, last_good: Traversal | None, modified: float) -> Reading:
+def _parse(content: bytes, secrets: Iterable[Secret], last_good: Traversal | None, modified: float) -> Reading:
     if len(content) > MAX_TRAVERSAL_BYTES:
         return Reading(last_good, f"it is larger than {MAX_TRAVERSAL_BYTES // 1024 // 1024} MiB", modified)
     try:
-        return Reading(parse_traversal(content), None, modified)
+        return Reading(parse_traversal(content, secrets), None, modified)
     except TraversalBroken as broken:
         return Reading(last_good, str(broken), modified)

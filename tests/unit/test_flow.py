@@ -15,8 +15,10 @@ from rq.utils import as_text
 from starlette.testclient import TestClient
 
 from app import create_app
-from jobs.queue import Runs
-from jobs.worker import RunJob, beat
+from jobs.beat import beat
+from jobs.queue import RunQueue
+from jobs.runs import Runs
+from jobs.worker import RunJob
 from tests.project import PASSED, VISIT, Project, traversal_bytes
 
 
@@ -29,7 +31,7 @@ class Stack:
         self.server = fakeredis.FakeServer()
         self.redis = fakeredis.FakeRedis(server=self.server)
         reader = fakeredis.FakeAsyncRedis(server=self.server)
-        app = create_app(self.settings, lambda settings: Runs(settings, self.redis, reader))
+        app = create_app(self.settings, lambda settings: Runs.on(settings, self.redis, reader))
         self.client = TestClient(app, raise_server_exceptions=False)
 
     def post(self, task: str, config: str | None = None, prefix: str = "") -> Any:
@@ -60,10 +62,13 @@ def test_a_run_is_accepted_carried_out_and_told_under_one_id(stack: Stack) -> No
     assert response.status_code == 202
     run_id = response.json()["id"]
     assert response.headers["location"] == f"/test-runs/{run_id}"
-    assert stack.get(run_id) == response.json()
+    assert stack.get(run_id) == {**response.json(), "queue": {"position": 1, "waiting_for": None}}
     assert response.json() == {
         "id": run_id,
         "test_traversal_id": run_id,
+        "traversal_id": None,
+        "adopted": False,
+        "original_run_id": None,
         "test_case": {"id": "buy", "test_name": "buy", "test_description": "What buy is about", "test_goal": "What buy is about"},
         "current_state": "PENDING",
         "reason": None,
@@ -71,6 +76,7 @@ def test_a_run_is_accepted_carried_out_and_told_under_one_id(stack: Stack) -> No
         "queued_at": response.json()["queued_at"],
         "started_at": response.json()["queued_at"],
         "finished_at": None,
+        "duration": None,
         "run_type": "AGENTIC",
         "origin": "WEB_UI",
         "run_gif": None,
@@ -83,6 +89,9 @@ def test_a_run_is_accepted_carried_out_and_told_under_one_id(stack: Stack) -> No
                 "geolocation": None,
             },
         },
+        "queue": None,
+        "progress": {"steps": 0, "last_goal": None, "updated_at": None},
+        "failure": None,
         "brain_states": [],
     }  # fmt: skip
     stack.work()
@@ -194,13 +203,13 @@ def test_a_job_that_slipped_in_behind_an_error_is_never_carried_out(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack.project.add_task("buy")
-    enqueue: Callable[..., None] = Runs._enqueue
+    enqueue: Callable[..., None] = RunQueue.enqueue
 
-    def enqueue_and_lose_the_answer(runs: Runs, meta: Any) -> None:
-        enqueue(runs, meta)
+    def enqueue_and_lose_the_answer(queue: RunQueue, meta: Any) -> None:
+        enqueue(queue, meta)
         raise RedisConnectionError("the answer was lost")
 
-    monkeypatch.setattr(Runs, "_enqueue", enqueue_and_lose_the_answer)
+    monkeypatch.setattr(RunQueue, "enqueue", enqueue_and_lose_the_answer)
     assert stack.post("buy").status_code == 503
     assert stack.redis.llen("rq:queue:bugninja") == 1
     (run_id,) = map(as_text, stack.redis.lrange("rq:queue:bugninja", 0, -1))

@@ -17,11 +17,12 @@ HOME_OF = {
 }
 ORDER = {
     "runner": [
-        "errors", "settings", "ids", "log", "files", "command", "project", "traversal", "traversal_file", "run_folder",
-        "cli_log", "process", "sample_cli",
+        "errors", "settings", "ids", "log", "files", "command", "project", "redaction", "secrets", "traversal",
+        "traversal_file", "run_folder", "cli_log", "log_file", "log_slice", "process", "sample_cli",
     ],
     "jobs": [
-        "document", "meta", "verdict", "merge", "connection", "redis_server", "execute", "worker", "queue",
+        "document", "meta", "steps", "verdict", "merge", "connection", "redis_server", "beat", "outcome", "adopt",
+        "execute", "queue", "reconcile", "worker", "reader", "runs",
     ],
 }  # fmt: skip
 FILES = [ROOT / "app.py", *sorted((ROOT / "jobs").rglob("*.py")), *sorted((ROOT / "runner").rglob("*.py"))]
@@ -67,4 +68,4 @@ def test_inside_a_package_imports_point_upwards_in_the_listing(package: str) -> 
 
 def test_the_walk_sees_the_files_it_is_about() -> None:
     assert {layer(path) for path in FILES} == set(LAYERS)
-    assert "jobs.queue" in imports(ROOT / "app.py")
+    assert "jobs.runs" in imports(ROOT / "app.py")

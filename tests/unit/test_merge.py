@@ -5,10 +5,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobs.document import BrowserConfig, Origin, Reason, RunType, State
+from jobs.document import BrowserConfig, Origin, Reason, RunDocument, RunType, State
 from jobs.document import TestCase as Case
-from jobs.merge import FileRun, JobState, brain_states, file_document, newest, run_document
+from jobs.merge import FileRun, JobState, file_document, newest
+from jobs.merge import run_document as merged
 from jobs.meta import Outcome, RunMeta, meta_from_job, meta_from_json, meta_to_job, meta_to_json
+from jobs.steps import brain_states
 from runner.ids import RunId, TaskId
 from runner.project import Browser, Viewport
 from runner.traversal import Traversal, parse_traversal
@@ -31,6 +33,10 @@ PASSED_META = msgspec.structs.replace(STARTED, outcome=Outcome(State.FINISHED, N
 FAILED_META = msgspec.structs.replace(
     STARTED, outcome=Outcome(State.FAILED, Reason.TEST_FAILED, "cart", NOW + timedelta(seconds=9), 0)
 )
+
+
+def run_document(meta: RunMeta, job: JobState, steps: Traversal | None) -> RunDocument:
+    return merged(meta, job, Reading(steps, None, None), [])
 
 
 def traversal(*args: Any, **kwargs: Any) -> Traversal:

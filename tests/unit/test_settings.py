@@ -78,7 +78,7 @@ def test_every_variable_has_its_field_and_stands_in_the_example_and_the_readme()
     for name, variable in VARIABLES.items():
         assert f"\n{name}=" in example
         assert f"| `{name}` |" in readme
-        if name not in ("RUNNER_COMMAND", "CORS_ORIGINS", "RUN_TTL"):
+        if name not in ("RUNNER_COMMAND", "RUNNER_REPLAY_COMMAND", "CORS_ORIGINS", "RUN_TTL"):
             assert f"\n{name}={variable.default}\n" in example
             assert f"| `{name}` | `{variable.default}` |" in readme
 

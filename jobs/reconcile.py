@@ -1,0 +1,136 @@
+"""Bring runs to their end that nobody carries out any more, and jobs to a worker that nobody has.
+
+Every worker does this all the time; a lock in Redis lets one do it at a time. What it decides, it decides from the
+run's record, its job, and the sign of life of the worker that has it.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+from redis import Redis
+from rq.exceptions import NoSuchJobError
+from rq.job import Job, JobStatus
+from rq.queue import Queue
+from rq.rate_limit import RateLimitRegistry
+from rq.utils import as_text
+
+from jobs.beat import worker_lives
+from jobs.document import Reason, State
+from jobs.meta import RunMeta, meta_from_job, meta_from_json
+from jobs.outcome import close_run
+from jobs.verdict import Verdict
+from runner.ids import RunId
+from runner.log import log_event
+from runner.process import end_processes
+from runner.run_folder import RunFolder
+from runner.traversal_file import RunFiles
+
+LOCK_KEY = "bugninja-runner:reconcile"
+LOCK_SECONDS = 60
+SETTLING = timedelta(seconds=15)  # a younger run may still be on its way into the queue
+
+WORKER_DIED = "The run was interrupted: the worker that carried it out died."
+NO_LONGER_KNOWN = "Nobody carries out this run any more, and nobody recorded how it ended."
+
+
+class Reconciler:
+    """Looks after the runs of one queue. Remembers which are over, so that each of those is read once."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        files: RunFiles,
+        enqueue: Callable[[RunMeta], None],
+        fail: Callable[[Job, str], None],
+    ) -> None:
+        """`enqueue` puts an accepted run into the queue; `fail` ends a job that nobody has, with a reason for RQ."""
+        self._queue, self._files = queue, files
+        self._enqueue, self._fail = enqueue, fail
+        self._over: set[RunId] = set()
+        self._stray: set[str] = set()
+
+    def reconcile(self) -> None:
+        """Look at everything once, unless another worker is at it."""
+        redis: Redis = self._queue.connection
+        if not redis.set(LOCK_KEY, "taken", nx=True, ex=LOCK_SECONDS):
+            return
+        try:
+            self._return_strays()
+            for meta in self._unfinished():
+                self._look_at(meta)
+            for registry in RateLimitRegistry.all(redis):
+                registry.cleanup()
+        finally:
+            redis.delete(LOCK_KEY)
+
+    def _unfinished(self) -> Iterator[RunMeta]:
+        for task_id in list(self._files.task_ids()):
+            for run_id in self._files.run_ids(task_id) - self._over:
+                record = RunFolder(self._files.tasks_root, task_id, run_id).read_record()
+                meta = meta_from_json(record) if record is not None else None
+                if meta is None:
+                    continue
+                if meta.outcome is not None:
+                    self._over.add(run_id)
+                else:
+                    yield meta
+
+    def _look_at(self, meta: RunMeta) -> None:
+        try:
+            job = Job.fetch(meta.run_id, self._queue.connection, self._queue.serializer)
+        except NoSuchJobError:
+            self._without_job(meta)
+            return
+        recorded = meta_from_job(job.meta)
+        if recorded is not None and recorded.outcome is not None:
+            folder = RunFolder(self._files.tasks_root, meta.task_id, meta.run_id)
+            close_run(folder, recorded, recorded.outcome, None)
+        elif job.get_status(refresh=False) in (JobStatus.STOPPED, JobStatus.CANCELED):
+            self._close(meta, job, Verdict(State.ERROR, Reason.STOPPED, "The run was stopped by a user."))
+        elif self._died(meta, job):
+            self._close(meta, job, Verdict(State.ERROR, Reason.INTERRUPTED, WORKER_DIED))
+
+    def _died(self, meta: RunMeta, job: Job) -> bool:
+        status = job.get_status(refresh=False)
+        if status in (JobStatus.STARTED, JobStatus.FAILED, JobStatus.FINISHED):
+            return not worker_lives(self._queue.connection, job.worker_name or meta.worker)
+        return False
+
+    def _without_job(self, meta: RunMeta) -> None:
+        if meta.started_at is None:
+            if datetime.now(UTC) - meta.queued_at > SETTLING:
+                log_event("enqueued_again", run=meta.run_id, task=meta.task_id)
+                self._enqueue(meta)
+        elif not worker_lives(self._queue.connection, meta.worker):
+            self._close(meta, None, Verdict(State.ERROR, Reason.INTERRUPTED, WORKER_DIED))
+
+    def _close(self, meta: RunMeta, job: Job | None, verdict: Verdict) -> None:
+        end_processes(meta.run_id)
+        folder = RunFolder(self._files.tasks_root, meta.task_id, meta.run_id)
+        newest = meta_from_json(folder.read_record() or b"") or meta
+        close_run(folder, newest, verdict, job)
+        if job is not None and job.get_status() in (JobStatus.STARTED, JobStatus.QUEUED):
+            self._fail(job, WORKER_DIED)
+
+    def _return_strays(self) -> None:
+        """A job that a worker popped, and died before it began, stands in RQ's intermediate queue: put it back.
+
+        It is put back when it stood there in two rounds and no worker had prepared to execute it.
+        """
+        redis: Redis = self._queue.connection
+        key = self._queue.intermediate_queue_key
+        waiting = {as_text(job_id) for job_id in redis.lrange(key, 0, -1) if isinstance(job_id, bytes)}
+        for job_id in waiting & self._stray:
+            self._return_stray(job_id)
+        self._stray = waiting
+
+    def _return_stray(self, job_id: str) -> None:
+        job = self._queue.fetch_job(job_id)
+        if job is not None and job.get_executions():
+            return
+        with self._queue.connection.pipeline() as pipeline:
+            if job is not None and job.get_status(refresh=False) is JobStatus.QUEUED:
+                self._queue.push_job_id(job_id, pipeline=pipeline, at_front=True)
+                log_event("put_back", run=job_id)
+            pipeline.lrem(self._queue.intermediate_queue_key, 1, job_id)
+            pipeline.execute()

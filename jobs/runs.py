@@ -1,0 +1,39 @@
+"""What the web process needs to accept and to show runs, on one set of connections and caches."""
+
+import os
+from typing import NamedTuple, Self
+
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+
+from jobs.connection import connect, connect_async
+from jobs.queue import RunQueue
+from jobs.reader import RunReader
+from runner.secrets import secrets_of_environment
+from runner.settings import Settings
+from runner.traversal_file import RunFiles
+
+
+class Runs(NamedTuple):
+    """The runs of one project and one queue. One of these per process."""
+
+    queue: RunQueue
+    reader: RunReader
+    writing: Redis
+    reading: AsyncRedis
+
+    @classmethod
+    def on(cls, settings: Settings, writing: Redis, reading: AsyncRedis) -> Self:
+        """The runs on these connections."""
+        files = RunFiles(settings.tasks_root, secrets_of_environment(os.environ, settings.project_root))
+        return cls(RunQueue(settings, writing, files), RunReader(settings, reading, files), writing, reading)
+
+    @classmethod
+    def connect(cls, settings: Settings) -> Self:
+        """The runs behind REDIS_URL; nothing is sent to Redis yet."""
+        return cls.on(settings, connect(settings.redis_url), connect_async(settings.redis_url))
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        self.writing.close()
+        await self.reading.aclose()
