@@ -7,7 +7,7 @@ from redis.exceptions import RedisError
 
 from runner.log import log_event
 
-BEAT_SECONDS = 5
+BEAT_SECONDS = 3
 BEAT_LIFE = 3 * BEAT_SECONDS  # three missed beats: a slow machine is not a dead one
 
 
@@ -16,14 +16,15 @@ def beat_key(worker_name: str) -> str:
     return f"bugninja-runner:beat:{worker_name}"
 
 
-def beat(connection: Redis, worker_name: str) -> None:
-    """Say that the worker lives. A beat that Redis does not take is logged; the next one follows."""
+def beat(connection: Redis, worker_name: str, run_id: str | None) -> None:
+    """Say that the worker lives, and which run it carries out. A beat that Redis does not take is only logged."""
     try:
-        connection.set(beat_key(worker_name), "alive", ex=BEAT_LIFE)
+        connection.set(beat_key(worker_name), run_id or "", ex=BEAT_LIFE)
     except RedisError as error:
         log_event("beat_missed", level=logging.WARNING, worker=worker_name, because=error)
 
 
-def worker_lives(connection: Redis, worker_name: str | None) -> bool:
-    """Whether the worker gave a sign of life lately. Raises redis's errors."""
-    return worker_name is not None and bool(connection.exists(beat_key(worker_name)))
+def carries_out(connection: Redis, worker_name: str | None, run_id: str) -> bool:
+    """Whether the worker said lately that it carries out this run. Raises redis's errors."""
+    said = connection.get(beat_key(worker_name)) if worker_name is not None else None
+    return said is not None and said in (run_id, run_id.encode())

@@ -18,7 +18,7 @@ from jobs.document import (
 )
 from jobs.meta import Outcome, RunMeta
 from jobs.steps import brain_states, failure_card
-from jobs.verdict import Verdict, judge_file
+from jobs.verdict import STOPPED_BY_USER, Verdict, judge_file
 from runner.ids import RunId, TaskId
 from runner.traversal import Traversal
 from runner.traversal_file import Reading
@@ -48,26 +48,17 @@ class FileRun(NamedTuple):
     abandoned: bool
 
 
-WITHOUT_OUTCOME = {
-    JobState.ABSENT: (Reason.LOST, "Redis no longer knows this run, and nobody recorded how it ended."),
-    JobState.ENDED: (Reason.LOST, "The job of this run ended, and nobody recorded how."),
-    JobState.FAILED: (Reason.INTERRUPTED, "The worker that carried out this run died."),
-    JobState.STOPPED: (Reason.STOPPED, "The run was stopped by a user."),
-}
-
-
 def state_of(meta: RunMeta, job: JobState) -> Verdict:
-    """Where an accepted run stands. The recorded outcome beats everything, so a final state never changes."""
+    """Where an accepted run stands. The recorded outcome beats everything, so a final state never changes.
+
+    Without an outcome it is not over, whatever became of its job: the workers bring it to its end (`reconcile`).
+    """
     if meta.outcome is not None:
         return Verdict(meta.outcome.state, meta.outcome.reason, meta.outcome.error_message)
-    if job is JobState.WAITING:
-        return Verdict(State.PENDING, None, None)
-    if job is JobState.ACTIVE:
-        return Verdict(State.RUNNING, None, None)
-    if job is JobState.UNKNOWN:
-        return Verdict(State.PENDING if meta.started_at is None else State.RUNNING, None, None)
-    reason, message = WITHOUT_OUTCOME[job]
-    return Verdict(State.ERROR, reason, message)
+    if job is JobState.STOPPED:
+        return Verdict(State.ERROR, Reason.STOPPED, STOPPED_BY_USER)
+    waits = job is JobState.WAITING or (job is not JobState.ACTIVE and meta.started_at is None)
+    return Verdict(State.PENDING if waits else State.RUNNING, None, None)
 
 
 def newest(from_job: RunMeta | None, from_disk: RunMeta | None) -> RunMeta | None:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import msgspec
 from redis import Redis
 from redis.exceptions import RedisError
+from rq.job import Job
 from rq.queue import Queue
-from rq.rate_limit import RateLimit
+from rq.rate_limit import RateLimit, RateLimitRegistry
 from rq.serializers import JSONSerializer
 
 from jobs.document import BrowserConfig, Origin, RunDocument, RunType, State, TestCase
@@ -180,7 +181,7 @@ class RunQueue:
         """
         limit = self._settings.runs_per_task
         rate_limit = RateLimit(f"{self._queue.name}:{meta.task_id}", limit) if limit else None
-        self._queue.enqueue_call(
+        job = self._queue.enqueue_call(
             EXECUTE_RUN,
             kwargs={"task_id": meta.task_id},
             job_id=meta.run_id,
@@ -191,6 +192,14 @@ class RunQueue:
             meta=meta_to_job(meta),
             rate_limit=rate_limit,
         )
+        if rate_limit is not None:
+            self._keep_order(job)
+
+    def _keep_order(self, job: Job) -> None:
+        """Give a waiting job the exact time: RQ 3.0 orders by whole seconds, and by job ID within one."""
+        seconds, microseconds = self._queue.connection.time()
+        waiting = RateLimitRegistry.from_job(job).rate_limited_key
+        self._queue.connection.zadd(waiting, {job.id: seconds + microseconds / 1_000_000}, xx=True)
 
 
 def _traversal_id(known: Known) -> RunId:

@@ -14,11 +14,11 @@ from rq.queue import Queue
 from rq.rate_limit import RateLimitRegistry
 from rq.utils import as_text
 
-from jobs.beat import worker_lives
+from jobs.beat import carries_out
 from jobs.document import Reason, State
 from jobs.meta import RunMeta, meta_from_job, meta_from_json
 from jobs.outcome import close_run
-from jobs.verdict import Verdict
+from jobs.verdict import STOPPED_BY_USER, Verdict
 from runner.ids import RunId
 from runner.log import log_event
 from runner.process import end_processes
@@ -30,7 +30,6 @@ LOCK_SECONDS = 60
 SETTLING = timedelta(seconds=15)  # a younger run may still be on its way into the queue
 
 WORKER_DIED = "The run was interrupted: the worker that carried it out died."
-NO_LONGER_KNOWN = "Nobody carries out this run any more, and nobody recorded how it ended."
 
 
 class Reconciler:
@@ -47,6 +46,7 @@ class Reconciler:
         self._queue, self._files = queue, files
         self._enqueue, self._fail = enqueue, fail
         self._over: set[RunId] = set()
+        self._suspects: set[RunId] = set()
         self._stray: set[str] = set()
 
     def reconcile(self) -> None:
@@ -86,23 +86,25 @@ class Reconciler:
             folder = RunFolder(self._files.tasks_root, meta.task_id, meta.run_id)
             close_run(folder, recorded, recorded.outcome, None)
         elif job.get_status(refresh=False) in (JobStatus.STOPPED, JobStatus.CANCELED):
-            self._close(meta, job, Verdict(State.ERROR, Reason.STOPPED, "The run was stopped by a user."))
-        elif self._died(meta, job):
-            self._close(meta, job, Verdict(State.ERROR, Reason.INTERRUPTED, WORKER_DIED))
-
-    def _died(self, meta: RunMeta, job: Job) -> bool:
-        status = job.get_status(refresh=False)
-        if status in (JobStatus.STARTED, JobStatus.FAILED, JobStatus.FINISHED):
-            return not worker_lives(self._queue.connection, job.worker_name or meta.worker)
-        return False
+            self._close(meta, job, Verdict(State.ERROR, Reason.STOPPED, STOPPED_BY_USER))
+        elif job.get_status(refresh=False) in (JobStatus.STARTED, JobStatus.FAILED, JobStatus.FINISHED):
+            self._close_if_abandoned(meta, job, job.worker_name or meta.worker)
 
     def _without_job(self, meta: RunMeta) -> None:
-        if meta.started_at is None:
-            if datetime.now(UTC) - meta.queued_at > SETTLING:
-                log_event("enqueued_again", run=meta.run_id, task=meta.task_id)
-                self._enqueue(meta)
-        elif not worker_lives(self._queue.connection, meta.worker):
-            self._close(meta, None, Verdict(State.ERROR, Reason.INTERRUPTED, WORKER_DIED))
+        if meta.started_at is not None:
+            self._close_if_abandoned(meta, None, meta.worker)
+        elif datetime.now(UTC) - meta.queued_at > SETTLING:
+            log_event("enqueued_again", run=meta.run_id, task=meta.task_id)
+            self._enqueue(meta)
+
+    def _close_if_abandoned(self, meta: RunMeta, job: Job | None, worker: str | None) -> None:
+        """Close a run that no worker says it has, in two rounds: signs of life may be lost together with Redis."""
+        if carries_out(self._queue.connection, worker, meta.run_id):
+            self._suspects.discard(meta.run_id)
+        elif meta.run_id not in self._suspects:
+            self._suspects.add(meta.run_id)
+        else:
+            self._close(meta, job, Verdict(State.ERROR, Reason.INTERRUPTED, WORKER_DIED))
 
     def _close(self, meta: RunMeta, job: Job | None, verdict: Verdict) -> None:
         end_processes(meta.run_id)

@@ -12,6 +12,7 @@ REPLAY_PASSED = "Replay Success"  # titles of Bugninja's panels, seen in 0.1.6
 REPLAY_FAILED = "Replay Failed"
 FAILED_ACTION = re.compile(r"\bAction '\w+' failed")
 ERROR_TITLE = re.compile(r"error|fail|not found|invalid|no replay", re.IGNORECASE)
+STOPPED_BY_USER = "The run was stopped by a user."
 NO_WORDS = "It printed nothing that says why."
 
 
@@ -76,7 +77,8 @@ def judge(ending: Ending, reading: Reading) -> Verdict:
     if result is State.FINISHED:
         return Verdict(State.FINISHED, None, _note(ending))
     if result is State.FAILED:
-        return Verdict(State.FAILED, Reason.TEST_FAILED, _fault(reading.traversal, ending.words))
+        said = ending.words if ending.replay_said is not None else None
+        return Verdict(State.FAILED, Reason.TEST_FAILED, said or _fault(reading.traversal, ending.words))
     if ending.cut is not None:
         return Verdict(State.ERROR, ending.cut, _cut(ending.cut, ending.limit))
     if ending.not_started is not None:
@@ -115,8 +117,9 @@ def _without_result(ending: Ending, reading: Reading) -> Verdict:
     if reading.traversal.status == "FAILED":
         return Verdict(State.ERROR, Reason.CLI_ERROR, f"The CLI could not start the test. {words}")
     steps = len(reading.traversal.actions)
-    message = f"The CLI ended after {steps} actions without saying that the test is done. {ending.words or ''}"
-    return Verdict(State.ERROR, Reason.NO_RESULT, message.strip())
+    said = f" It said: {ending.words}" if ending.words else ""
+    message = f"The CLI ended after {steps} actions without saying that the test is done.{said}"
+    return Verdict(State.ERROR, Reason.NO_RESULT, message)
 
 
 def _fault(traversal: Traversal | None, words: str | None) -> str:
@@ -138,7 +141,7 @@ def _note(ending: Ending) -> str | None:
 def _cut(reason: Reason, limit: int) -> str:
     sentences = {
         Reason.TIMEOUT: f"The run took longer than {limit} seconds (RUN_TIMEOUT) and was ended.",
-        Reason.STOPPED: "The run was stopped by a user.",
+        Reason.STOPPED: STOPPED_BY_USER,
         Reason.INTERRUPTED: "The run was interrupted because its worker was shut down.",
     }
     return sentences[reason]

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -18,7 +19,7 @@ from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
 from rq.utils import now
-from rq.worker import Worker
+from rq.worker import BaseWorker, Worker
 
 from jobs.beat import BEAT_SECONDS, beat
 from jobs.connection import stop_waiting
@@ -193,7 +194,8 @@ class RunWorker(Worker):
         """Give a sign of life, and every other time look after what others may have left behind."""
         reconciler = self._reconciler()
         for number in itertools.count():
-            beat(self.connection, self.name)
+            current = [execution.job_id for execution in [*self.executions.values()]]
+            beat(self.connection, self.name, current[0] if current else None)
             if number % ROUND_BEATS == 0:
                 self._reconcile(reconciler)
             if self._left.wait(BEAT_SECONDS):
@@ -202,7 +204,7 @@ class RunWorker(Worker):
     def _reconciler(self) -> Reconciler:
         files = RunFiles(self.settings.tasks_root)
         accepting = RunQueue(self.settings, self.connection, files)
-        return Reconciler(self.queues[0], files, accepting.enqueue, self._fail)
+        return Reconciler(self.queues[0], files, accepting.enqueue, partial(fail_job, self))
 
     def _reconcile(self, reconciler: Reconciler) -> None:
         try:
@@ -210,9 +212,11 @@ class RunWorker(Worker):
         except (RedisError, OSError) as error:
             log_event("not_reconciled", level=logging.WARNING, worker=self.name, because=error)
 
-    def _fail(self, job: Job, because: str) -> None:
-        """End a job whose worker is gone: RQ's failed registry, and a free place for the next run of the task."""
-        job.ended_at = now()
-        executions: list[Execution | None] = [*job.get_executions()] or [None]
-        for execution in executions:
-            self.handle_job_failure(job, self.queues[0], exc_string=because, execution=execution)
+
+def fail_job(worker: BaseWorker, job: Job, because: str) -> None:
+    """End a job whose worker is gone: RQ's failed registry, and a free place for the next run of the task."""
+    job.ended_at = now()
+    queue = worker.queues[0]
+    executions: list[Execution | None] = [*job.get_executions()] or [None]
+    for execution in executions:
+        worker.handle_job_failure(job, queue, exc_string=because, execution=execution)

@@ -15,6 +15,7 @@ PANEL_SIDE = "│┃║"
 HEADING = re.compile(r"^(?:[^\w\s'\"<(\[{]\S*\s+)?(?:Execution time|Error|Original Error|Error Type|Details)\s*:", re.I)
 ERROR_WORDS = re.compile(r"error|fail|not found|invalid|abort|exception|denied|refused", re.I)
 SYMBOLS = re.compile(r"^[^\w'\"<(\[{/]+")
+PICTURES = re.compile("[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\ufe0f]")  # the emoji that Bugninja prints
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9'\"])")
 LONGEST_ESCAPE = 256  # characters of a colour or link that may arrive in two parts
 LONGEST = 400  # characters of the last words
@@ -95,6 +96,6 @@ def _last_line(lines: list[str]) -> str:
 
 
 def _shorten(words: str) -> str:
-    plain = SYMBOLS.sub("", " ".join(words.split()))
+    plain = SYMBOLS.sub("", " ".join(PICTURES.sub(" ", words).split()))
     short = " ".join(SENTENCE_END.split(plain)[:2])
     return short if len(short) <= LONGEST else short[: LONGEST - 3].rstrip() + "..."

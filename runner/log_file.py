@@ -33,14 +33,13 @@ class LogFile:
     def feed(self, chunk: bytes) -> None:
         """Write what the CLI printed, except an end that may be the beginning of a colour or of a secret."""
         self._take(self._decoder.decode(chunk))
-        ready = len(self._clean) - self._redactor.unfinished(self._clean)
-        self._write(self._clean[:ready])
-        self._clean = self._clean[ready:]
+        ready, self._clean = self._redactor.split(self._clean)
+        self._write(ready)
 
     def close(self) -> None:
         """Write what is left, and close the file."""
         self._take(self._decoder.decode(b"", final=True))
-        self._write(self._clean + clean_text(self._raw))
+        self._write(self._redactor.text(self._clean + clean_text(self._raw)))
         if self._left_out:
             self._put(f"\n... {self._left_out} bytes are left out here ...\n".encode())
         self._put(self._tail)
@@ -53,7 +52,7 @@ class LogFile:
         self._raw = self._raw[whole:]
 
     def _write(self, text: str) -> None:
-        content = self._redactor.text(text).encode("utf-8", errors="replace")
+        content = text.encode("utf-8", errors="replace")
         if self._written + len(content) <= KEPT_BYTES and not self._tail:
             self._put(content)
             return

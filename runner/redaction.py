@@ -64,9 +64,22 @@ class Redactor:
             return self._stand_ins.get(str(value), value)
         return value
 
-    def unfinished(self, text: str) -> int:
+    def split(self, text: str) -> tuple[str, str]:
+        """The part of the text that can be told now, without secrets, and its end that may still become one."""
+        settled = len(text) - self._unfinished(text)
+        clean, place = [], 0
+        for match in self._pattern.finditer(text) if self._pattern else ():
+            if match.end() > settled:
+                settled = min(settled, match.start())
+                break
+            clean += [text[place : match.start()], self._replace(match)]
+            place = match.end()
+        return "".join([*clean, text[place:settled]]), text[settled:]
+
+    def _unfinished(self, text: str) -> int:
         """How many characters at the end of the text may be the beginning of a secret that goes on behind it."""
-        seen, places = _skeleton(text[-4 * max(map(len, self._forms), default=0) - 400 :])
+        longest_form = max(map(len, self._skeletons), default=0)
+        seen, places = _skeleton(text[-4 * longest_form - 400 :])
         longest = 0
         for form in self._skeletons:
             for length in range(min(len(form) - 1, len(seen)), longest, -1):
@@ -114,12 +127,9 @@ def forms(value: str) -> Iterator[str]:
 
 def credentials(name: str, username: str, password: str) -> Iterator[Secret]:
     """The secrets in a user name and a password: both, and the pair as HTTP's basic authentication sends it."""
-    yield Secret(name, password)
-    yield Secret(name, username)
-    if username or password:
-        pair = f"{username}:{password}"
-        yield Secret(name, pair)
-        yield Secret(name, base64.b64encode(pair.encode()).decode())
+    pair = f"{username}:{password}"
+    for value in (password, username, pair, base64.b64encode(pair.encode()).decode()):
+        yield Secret(name, value)
 
 
 def environment_secrets(environ: Mapping[str, str]) -> Iterator[Secret]:

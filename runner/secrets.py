@@ -89,7 +89,8 @@ def _texts(value: Any) -> Iterator[str]:
 def _login(name: str, table: Any) -> Iterator[Secret]:
     login = _table(table)
     username, password = (str(login.get(key) or "") for key in ("username", "password"))
-    yield from credentials(name, username, password)
+    if username or password:
+        yield from credentials(name, username, password)
     yield from _in_url(name, login.get("server"))
 
 

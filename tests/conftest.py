@@ -4,9 +4,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.project import Project
 from tests.stack import Stack
+
+settings.register_profile("here", deadline=None)  # machines are slow at times, and that is no fault of the code
+settings.load_profile("here")
 
 
 @pytest.fixture

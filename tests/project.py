@@ -9,6 +9,7 @@ from runner.settings import Settings, read_settings
 
 SCRIPTED_CLI = Path(__file__).with_name("scripted_cli.py")
 SCRIPTED_COMMAND = f"{sys.executable} {SCRIPTED_CLI} {{task_id}}"
+SCRIPTED_REPLAY_COMMAND = f"{SCRIPTED_COMMAND} replay {{traversal_id}}"
 
 TOML = """
 [task]
@@ -29,17 +30,19 @@ class Project:
         self.root = root
         (root / "tasks").mkdir(parents=True, exist_ok=True)
 
-    def add_task(self, task_id: str, behaviour: str = "pass", toml: str | None = None) -> Path:
-        """A task; `behaviour` is what the scripted CLI does for it."""
+    def add_task(self, task_id: str, behaviour: str = "pass", toml: str | None = None, replay: str = "visit") -> Path:
+        """A task; `behaviour` is what the scripted CLI does for a run of it, `replay` for a replay."""
         folder = self.root / "tasks" / task_id
         folder.mkdir()
         (folder / f"task_{task_id}.toml").write_text(TOML.format(name=task_id) if toml is None else toml)
         (folder / "behaviour").write_text(behaviour)
+        (folder / "behaviour-replay").write_text(replay)
         return folder
 
     def environ(self, **changes: str) -> dict[str, str]:
         """The environment of a process that serves this project."""
-        return {"PROJECT_ROOT": str(self.root), "RUNNER_COMMAND": SCRIPTED_COMMAND, "RUN_TIMEOUT": "60", **changes}
+        commands = {"RUNNER_COMMAND": SCRIPTED_COMMAND, "RUNNER_REPLAY_COMMAND": SCRIPTED_REPLAY_COMMAND}
+        return {"PROJECT_ROOT": str(self.root), "RUN_TIMEOUT": "60", **commands, **changes}
 
     def settings(self, **changes: str) -> Settings:
         """The settings of such a process."""

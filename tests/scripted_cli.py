@@ -2,7 +2,11 @@
 
 Words, carried out one after the other: `visit`, `pass`, `fail`, `failed-status`, `empty-failed` (traversal writes),
 `sleep:S`, `print:TEXT`, `flood:MB`, `exit:N`, `kill`, `half`, `list`, `deep`, `garbage`, `child` (a process in a session
-of its own), `deaf` (ignores SIGTERM), `environ` (prints it), `wait:FILE` (until the file exists).
+of its own), `deaf` (ignores SIGTERM), `environ` (prints it), `wait:FILE` (until the file exists), `other-id:ID` (from
+here on another file is written), `name-file` (prints the file's name), `argv` (prints the words it was started with),
+`panel:TITLE` (prints a panel), `think:TEXT` (a step with this text).
+
+With the word `replay` among its arguments it does what `behaviour-replay` says, and writes a REPLAY.
 """
 
 import json
@@ -20,10 +24,12 @@ class Writer:
 
     def __init__(self, task: Path) -> None:
         self.folder = task / "traversals"
-        run_id = os.environ["BUGNINJA_RUN_ID"]
-        self.path = self.folder / f"traverse_{time.strftime('%Y%m%d_%H%M%S')}_{run_id}.json"
+        self.name(os.environ["BUGNINJA_RUN_ID"])
         self.thoughts: dict[str, Any] = {}
         self.actions: dict[str, Any] = {}
+
+    def name(self, run_id: str) -> None:
+        self.path = self.folder / f"traverse_{time.strftime('%Y%m%d_%H%M%S')}_{run_id}.json"
 
     def act(self, kind: str, parameters: dict[str, Any], status: str) -> None:
         number = len(self.actions)
@@ -33,6 +39,8 @@ class Writer:
 
     def write(self, status: str) -> None:
         document = {"brain_states": self.thoughts, "actions": self.actions, "status": status, "secrets": {"A": "b"}}
+        if "replay" in sys.argv:
+            document |= {"run_type": "REPLAY", "brain_states": {}}
         self.put(json.dumps(document))
 
     def put(self, text: str) -> None:
@@ -81,6 +89,16 @@ def carry_out(writer: Writer, word: str, value: str) -> None:
     elif word == "wait":
         while not (writer.folder.parent / value).exists():
             time.sleep(0.01)
+    elif word == "other-id":
+        writer.name(value)
+    elif word == "name-file":
+        print(f"saved to {writer.path.name}", flush=True)
+    elif word == "argv":
+        print(json.dumps(sys.argv[1:]), flush=True)
+    elif word == "panel":
+        print(f"╭── {value} ──╮\n│ 🚨 Error: │\n│ it broke here │\n╰────╯", flush=True)
+    elif word == "think":
+        writer.act("extract_content", {"goal": value}, "PENDING")
     else:
         sys.exit(f"unknown word {word!r}")
 
@@ -88,7 +106,8 @@ def carry_out(writer: Writer, word: str, value: str) -> None:
 def main() -> None:
     task = Path("tasks", sys.argv[1])
     writer = Writer(task)
-    for step in (task / "behaviour").read_text().split():
+    behaviour = "behaviour-replay" if "replay" in sys.argv else "behaviour"
+    for step in (task / behaviour).read_text().split():
         word, _, value = step.partition(":")
         carry_out(writer, word, value.replace("_", " "))
 

@@ -1,62 +1,23 @@
 """POST -> queue -> worker -> CLI -> GET, in one process: a fake Redis and RQ's burst worker, but a real CLI process."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fakeredis
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
-from rq import SimpleWorker
 from rq.job import Job
 from rq.queue import Queue
 from rq.utils import as_text
-from starlette.testclient import TestClient
 
-from app import create_app
 from jobs.beat import beat
 from jobs.queue import RunQueue
-from jobs.runs import Runs
-from jobs.worker import RunJob
-from tests.project import PASSED, VISIT, Project, traversal_bytes
+from tests.project import PASSED, VISIT, traversal_bytes
+from tests.unit.conftest import FakeStack
 
 
-class Stack:
-    """The application on a fake Redis, and a worker that carries out what is queued when it is told to."""
-
-    def __init__(self, project: Project) -> None:
-        self.project = project
-        self.settings = project.settings()
-        self.server = fakeredis.FakeServer()
-        self.redis = fakeredis.FakeRedis(server=self.server)
-        reader = fakeredis.FakeAsyncRedis(server=self.server)
-        app = create_app(self.settings, lambda settings: Runs.on(settings, self.redis, reader))
-        self.client = TestClient(app, raise_server_exceptions=False)
-
-    def post(self, task: str, config: str | None = None, prefix: str = "") -> Any:
-        return self.client.post(f"{prefix}/test-runs/execute-configuration/{task}/{config or f'{task}_default'}")
-
-    def work(self) -> None:
-        worker = SimpleWorker(["bugninja"], connection=self.redis, job_class=RunJob, serializer="json")
-        worker.work(burst=True, logging_level="ERROR")
-
-    def get(self, run_id: str) -> Any:
-        response = self.client.get(f"/test-runs/{run_id}")
-        assert response.status_code == 200, response.text
-        return response.json()
-
-
-@pytest.fixture
-def stack(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    for name, value in project.environ().items():
-        monkeypatch.setenv(name, value)
-    stack = Stack(project)
-    with stack.client:
-        yield stack
-
-
-def test_a_run_is_accepted_carried_out_and_told_under_one_id(stack: Stack) -> None:
+def test_a_run_is_accepted_carried_out_and_told_under_one_id(stack: FakeStack) -> None:
     stack.project.add_task("buy", "visit visit pass")
     response = stack.post("buy")
     assert response.status_code == 202
@@ -102,7 +63,7 @@ def test_a_run_is_accepted_carried_out_and_told_under_one_id(stack: Stack) -> No
     assert Job.fetch(run_id, connection=stack.redis, serializer="json").get_status() == "finished"
 
 
-def test_a_failed_test_is_a_finished_job(stack: Stack) -> None:
+def test_a_failed_test_is_a_finished_job(stack: FakeStack) -> None:
     stack.project.add_task("buy", "visit fail")
     run_id = stack.post("buy").json()["id"]
     stack.work()
@@ -112,7 +73,7 @@ def test_a_failed_test_is_a_finished_job(stack: Stack) -> None:
 
 
 def test_the_cli_gets_both_ids_and_prints_into_the_runs_log_only(
-    stack: Stack, capfd: pytest.CaptureFixture[str]
+    stack: FakeStack, capfd: pytest.CaptureFixture[str]
 ) -> None:
     stack.project.add_task("buy", "environ pass")
     run_id = stack.post("buy").json()["id"]
@@ -126,7 +87,7 @@ def test_the_cli_gets_both_ids_and_prints_into_the_runs_log_only(
 
 
 @pytest.mark.parametrize("prefix", ["", "/api/v1"])
-def test_both_paths_exist_with_and_without_the_prefix(stack: Stack, prefix: str) -> None:
+def test_both_paths_exist_with_and_without_the_prefix(stack: FakeStack, prefix: str) -> None:
     stack.project.add_task("buy")
     response = stack.post("buy", prefix=prefix)
     assert response.status_code == 202
@@ -157,7 +118,7 @@ def test_both_paths_exist_with_and_without_the_prefix(stack: Stack, prefix: str)
     ids=lambda value: str(value)[:30],
 )
 def test_what_cannot_be_started_is_refused_with_a_sentence(
-    stack: Stack, tmp_path: Path, path: str, status: int, words: str
+    stack: FakeStack, tmp_path: Path, path: str, status: int, words: str
 ) -> None:
     stack.project.add_task("buy")
     stack.project.add_task("broken", toml="[task")
@@ -173,7 +134,7 @@ def test_what_cannot_be_started_is_refused_with_a_sentence(
 @pytest.mark.parametrize(
     "run_id", ["x", "%2e%2e", "-rf", "a%00b", "A" * 24, "%C3%BC", "a" * 10_000, "nosuchrunnosuchrunnosuch"]
 )
-def test_an_unknown_run_is_404_at_once(stack: Stack, run_id: str) -> None:
+def test_an_unknown_run_is_404_at_once(stack: FakeStack, run_id: str) -> None:
     response = stack.client.get(f"/test-runs/{run_id}")
     assert response.status_code == 404
     assert response.json()["detail"].startswith("There is no run '")
@@ -181,7 +142,7 @@ def test_an_unknown_run_is_404_at_once(stack: Stack, run_id: str) -> None:
 
 
 def test_without_redis_no_run_is_accepted_and_known_ones_are_told_from_the_disk(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
+    stack: FakeStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack.project.add_task("buy")
     run_id = stack.post("buy").json()["id"]
@@ -200,7 +161,7 @@ def test_without_redis_no_run_is_accepted_and_known_ones_are_told_from_the_disk(
 
 
 def test_a_job_that_slipped_in_behind_an_error_is_never_carried_out(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
+    stack: FakeStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack.project.add_task("buy")
     enqueue: Callable[..., None] = RunQueue.enqueue
@@ -220,7 +181,7 @@ def test_a_job_that_slipped_in_behind_an_error_is_never_carried_out(
     assert "no record of this run" in run["error_message"]
 
 
-def test_a_folder_that_cannot_be_written_to_refuses_the_run(stack: Stack) -> None:
+def test_a_folder_that_cannot_be_written_to_refuses_the_run(stack: FakeStack) -> None:
     folder = stack.project.add_task("buy")
     (folder / "runs").write_text("a file where the folder should be")
     response = stack.post("buy")
@@ -229,7 +190,7 @@ def test_a_folder_that_cannot_be_written_to_refuses_the_run(stack: Stack) -> Non
     assert stack.redis.llen("rq:queue:bugninja") == 0
 
 
-def test_a_job_given_to_a_worker_twice_starts_one_cli(stack: Stack) -> None:
+def test_a_job_given_to_a_worker_twice_starts_one_cli(stack: FakeStack) -> None:
     stack.project.add_task("buy", "print:again pass")
     run_id = stack.post("buy").json()["id"]
     stack.work()
@@ -241,7 +202,7 @@ def test_a_job_given_to_a_worker_twice_starts_one_cli(stack: Stack) -> None:
     assert log.read_text() == "again\n"
 
 
-def test_redis_cannot_make_a_worker_call_another_function(stack: Stack, tmp_path: Path) -> None:
+def test_redis_cannot_make_a_worker_call_another_function(stack: FakeStack, tmp_path: Path) -> None:
     target = tmp_path / "made-by-redis"
     queue = Queue("bugninja", connection=stack.redis, serializer="json")
     job = queue.enqueue_call("os.mkdir", args=[str(target)])
@@ -253,14 +214,14 @@ def test_redis_cannot_make_a_worker_call_another_function(stack: Stack, tmp_path
     assert "only calls jobs.execute.execute_run" in (result.exc_string or "")
 
 
-def test_a_job_cannot_lead_a_worker_out_of_the_tasks(stack: Stack) -> None:
+def test_a_job_cannot_lead_a_worker_out_of_the_tasks(stack: FakeStack) -> None:
     queue = Queue("bugninja", connection=stack.redis, serializer="json")
     job = queue.enqueue_call("jobs.execute.execute_run", kwargs={"task_id": "../x"}, job_id="x" * 24)
     stack.work()
     assert job.get_status() == "failed"
 
 
-def test_a_run_made_by_hand_is_known(stack: Stack) -> None:
+def test_a_run_made_by_hand_is_known(stack: FakeStack) -> None:
     folder = stack.project.add_task("buy")
     (folder / "traversals").mkdir()
     (folder / "traversals" / f"traverse_20261123_080000_{'h' * 24}.json").write_bytes(
@@ -270,14 +231,14 @@ def test_a_run_made_by_hand_is_known(stack: Stack) -> None:
     assert (run["current_state"], run["origin"], run["test_case"]["test_name"]) == ("FINISHED", "CLI", "buy")
 
 
-def test_ready_wants_redis_and_a_living_worker(stack: Stack) -> None:
+def test_ready_wants_redis_and_a_living_worker(stack: FakeStack) -> None:
     response = stack.client.get("/ready")
     assert (response.status_code, response.json()["redis"], response.json()["workers"]) == (503, True, 0)
     assert "No worker is alive" in response.json()["detail"]
     for name in ("dead", "living"):
         stack.redis.sadd("rq:workers:bugninja", f"rq:worker:{name}")
     assert stack.client.get("/ready").status_code == 503
-    beat(stack.redis, "living")
+    beat(stack.redis, "living", None)
     response = stack.client.get("/ready")
     assert (response.status_code, response.json()) == (200, {"status": "ready", "redis": True, "workers": 1})
 
@@ -285,13 +246,13 @@ def test_ready_wants_redis_and_a_living_worker(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"), [("GET", "/nothing", 404), ("POST", "/health", 405), ("DELETE", "/test-runs/x", 405)]
 )
-def test_errors_of_http_are_json_too(stack: Stack, method: str, path: str, status: int) -> None:
+def test_errors_of_http_are_json_too(stack: FakeStack, method: str, path: str, status: int) -> None:
     response = stack.client.request(method, path)
     assert response.status_code == status
     assert response.json()["detail"].startswith(f"{method} {path}")
 
 
-def test_a_fault_of_ours_shows_no_stack_trace(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_shows_no_stack_trace(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.queue.read_task", lambda *_: 1 / 0)
     response = stack.post("buy")
     assert response.status_code == 500
@@ -299,7 +260,7 @@ def test_a_fault_of_ours_shows_no_stack_trace(stack: Stack, monkeypatch: pytest.
     assert stack.client.get("/health").status_code == 200
 
 
-def test_only_known_origins_may_read_the_answers(stack: Stack) -> None:
+def test_only_known_origins_may_read_the_answers(stack: FakeStack) -> None:
     def allowed(origin: str) -> str | None:
         return stack.client.get("/health", headers={"Origin": origin}).headers.get("access-control-allow-origin")
 

@@ -51,11 +51,12 @@ def traversal(*args: Any, **kwargs: Any) -> Traversal:
         (QUEUED, JobState.ACTIVE, "RUNNING", None),  # the worker has it, and has not said so yet
         (QUEUED, JobState.UNKNOWN, "PENDING", None),  # Redis is away: what the disk knows
         (STARTED, JobState.UNKNOWN, "RUNNING", None),
-        (STARTED, JobState.FAILED, "ERROR", "interrupted"),
+        (STARTED, JobState.FAILED, "RUNNING", None),  # not over until somebody recorded how it ended
         (STARTED, JobState.STOPPED, "ERROR", "stopped"),
         (QUEUED, JobState.STOPPED, "ERROR", "stopped"),
-        (STARTED, JobState.ENDED, "ERROR", "lost"),
-        (STARTED, JobState.ABSENT, "ERROR", "lost"),
+        (STARTED, JobState.ENDED, "RUNNING", None),
+        (STARTED, JobState.ABSENT, "RUNNING", None),
+        (QUEUED, JobState.ABSENT, "PENDING", None),
         *((PASSED_META, job, "FINISHED", None) for job in JobState),  # a final state never changes
         *((FAILED_META, job, "FAILED", "test_failed") for job in JobState),
     ],

@@ -1,0 +1,74 @@
+"""The whole flow in one process: a fake Redis and RQ's burst worker, but a real CLI process."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import fakeredis
+import pytest
+from rq import SimpleWorker
+from rq.queue import Queue
+from rq.serializers import JSONSerializer
+from starlette.testclient import TestClient
+
+from app import create_app
+from jobs.queue import RunQueue
+from jobs.reconcile import Reconciler
+from jobs.runs import Runs
+from jobs.worker import RunJob, fail_job
+from runner.traversal_file import RunFiles
+from tests.project import Project
+
+
+class FakeStack:
+    """The application on a fake Redis, and a worker that carries out what is queued when it is told to."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.settings = project.settings()
+        self.server = fakeredis.FakeServer()
+        self.redis = fakeredis.FakeRedis(server=self.server)
+        reader = fakeredis.FakeAsyncRedis(server=self.server)
+        app = create_app(self.settings, lambda settings: Runs.on(settings, self.redis, reader))
+        self.client = TestClient(app, raise_server_exceptions=False)
+
+    def post(self, task: str, config: str | None = None, prefix: str = "") -> Any:
+        return self.client.post(f"{prefix}/test-runs/execute-configuration/{task}/{config or f'{task}_default'}")
+
+    def work(self) -> None:
+        worker = SimpleWorker(["bugninja"], connection=self.redis, job_class=RunJob, serializer="json")
+        worker.work(burst=True, logging_level="ERROR")
+
+    def run(self, task: str) -> Any:
+        """The document of a run of the task that a worker has carried out."""
+        run_id = self.post(task).json()["id"]
+        self.work()
+        return self.get(run_id)
+
+    def send(self, path: str, status: int = 202) -> Any:
+        """The answer to a POST."""
+        response = self.client.post(path)
+        assert response.status_code == status, response.text
+        return response.json()
+
+    def reconciler(self) -> Reconciler:
+        """What a worker looks after others with."""
+        files = RunFiles(self.settings.tasks_root)
+        queue = Queue("bugninja", connection=self.redis, serializer=JSONSerializer)
+        accepting = RunQueue(self.settings, self.redis, files)
+        worker = SimpleWorker([queue], connection=self.redis, job_class=RunJob, serializer="json")
+        return Reconciler(queue, files, accepting.enqueue, partial(fail_job, worker))
+
+    def get(self, run_id: str) -> Any:
+        response = self.client.get(f"/test-runs/{run_id}")
+        assert response.status_code == 200, response.text
+        return response.json()
+
+
+@pytest.fixture
+def stack(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStack]:
+    for name, value in project.environ().items():
+        monkeypatch.setenv(name, value)
+    stack = FakeStack(project)
+    with stack.client:
+        yield stack
