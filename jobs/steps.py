@@ -53,7 +53,7 @@ def failure_card(
     task_id: TaskId, traversal: Traversal | None, outcome: Outcome | None, message: str | None, log_tail: list[str]
 ) -> Failure:
     """What broke, for a person who does not want to open a log."""
-    actions = traversal.actions if traversal else ()
+    actions = _up_to_the_fault(traversal) if traversal else ()
     thoughts = {thought.id: (n, thought) for n, thought in enumerate(traversal.brain_states if traversal else (), 1)}
     last = actions[-1] if actions else None
     step, thought = thoughts.get(last.brain_state_id, (len(actions), None)) if last else (None, None)
@@ -70,6 +70,13 @@ def failure_card(
         exit_code=outcome.exit_code if outcome else None,
         signal=outcome.signal if outcome else None,
     )
+
+
+def _up_to_the_fault(traversal: Traversal) -> tuple[Action, ...]:
+    """The actions up to the one that broke: the last failed one before the agent's `done`, else the last of all."""
+    failed = failed_actions(traversal, State.ERROR)
+    before = [n for n, action in enumerate(traversal.actions) if action.number in failed and action.kind != "done"]
+    return traversal.actions[: before[-1] + 1] if before else traversal.actions
 
 
 def _step(thought: BrainState, elements: list[HistoryElement]) -> BrainStateDocument:

@@ -102,6 +102,12 @@ class Stack:
         except OSError:
             return Answer(0, None, {})
 
+    def text(self, path: str) -> str:
+        """The body of a GET, as text."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as response:
+            body: bytes = response.read()
+        return body.decode()
+
     def wait_ready(self) -> None:
         """Wait until runs would be carried out."""
         wait_for(lambda: self.call("GET", "/ready").status == 200, 30, f"/ready in {self.folder}")

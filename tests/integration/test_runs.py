@@ -32,6 +32,16 @@ def test_the_steps_grow_while_the_cli_writes(project: Project, stack: Stack) -> 
     assert run["queued_at"] <= run["started_at"] <= run["finished_at"]
 
 
+def test_the_log_grows_while_the_run_runs_and_can_be_followed(project: Project, stack: Stack) -> None:
+    folder = project.add_task("buy", "print:one wait:go print:two pass")
+    run_id = stack.post("buy")
+    wait_for(lambda: stack.text(f"/test-runs/{run_id}/log") == "one\n")
+    (folder / "go").touch()
+    wait_for(lambda: stack.text(f"/test-runs/{run_id}/log?offset=4") == "two\n")
+    assert stack.wait_final(run_id)["current_state"] == "FINISHED"
+    assert stack.text(f"/test-runs/{run_id}/log") == "one\ntwo\n"
+
+
 def test_parallel_posts_give_as_many_ids_files_and_final_states(project: Project, stack: Stack) -> None:
     stack.line("worker")
     tasks = [f"task_{number}" for number in range(20)]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from runner.cli_log import last_words
+from runner.cli_log import last_title, last_words
 from runner.traversal import parse_traversal
 from tests.project import Project
 
@@ -47,9 +47,9 @@ def toml(site: str, *pages: str) -> str:
     )
 
 
-def run_cli(project: Project, task: str, **environ: str) -> subprocess.CompletedProcess[str]:
+def run_cli(project: Project, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "runner.sample_cli", "run", task]
+    command = [sys.executable, "-m", "runner.sample_cli", *(words if len(words) > 1 else ("run", *words))]
     environ = {"PATH": "/nonexistent", "PYTHONPATH": str(root), "PYTHONIOENCODING": "utf-8", **environ}
     return subprocess.run(command, cwd=project.root, env=environ, capture_output=True, text=True, check=False)
 
@@ -152,6 +152,24 @@ def test_what_cannot_be_run_writes_no_traversal_and_says_why(
     assert done.returncode == 0
     assert words in (last_words(done.stdout) or "")
     assert project.traversals("t") == []
+
+
+def test_a_replay_opens_the_recorded_pages_again_and_records_no_thoughts(project: Project, site: str) -> None:
+    folder = project.add_task("t", toml=toml(site, 'url = "/a"\nexpect = ["this is /a"]'))
+    run_cli(project, "t", BUGNINJA_RUN_ID="o" * 24)
+    done = run_cli(project, "replay", "--traversal", "o" * 24, "--healing", BUGNINJA_RUN_ID=RUN)
+    assert (done.returncode, done.stderr, last_title(done.stdout)) == (0, "", "Replay Success")
+    (path,) = [path for path in project.traversals("t") if RUN in path.name]
+    document = json.loads(path.read_text())
+    assert (document["run_type"], document["run_id"], document["brain_states"]) == ("REPLAY", RUN, {})
+    assert [action.kind for action in parse_traversal(path.read_bytes()).actions][:2] == ["go_to_url", "go_to_url"]
+    task = folder / "task_t.toml"
+    task.write_text(task.read_text().replace("this is /a", "something new"))
+    failed = run_cli(project, "replay", "--traversal", "o" * 24)
+    assert last_title(failed.stdout) == "Replay Failed"
+    assert "/a does not contain the text 'something new'" in (last_words(failed.stdout) or "")
+    missing = run_cli(project, "replay", "--traversal", "../../../etc/passwd")
+    assert (missing.returncode, last_title(missing.stdout)) == (0, "Traversal Not Found")
 
 
 def test_senseless_words_are_refused(project: Project) -> None:

@@ -335,6 +335,17 @@ def test_a_run_that_never_got_anywhere_has_a_card_too(stack: FakeStack) -> None:
     assert (failure["exit_code"], failure["signal"], failure["log_tail"]) == (None, "SIGKILL", ["no model"])
 
 
+def test_the_card_shows_the_action_that_broke_and_not_the_one_that_said_so(stack: FakeStack) -> None:
+    folder = stack.project.add_task("buy")
+    (folder / "traversals").mkdir()
+    document = make_traversal([VISIT, ("click_element_by_index", {"index": 1}), FAULT], "FAILED")
+    document["brain_states"]["thought2"]["evaluation_previous_goal"] = "❌ Failed - nothing happened"
+    (folder / "traversals" / f"traverse_20261123_080000_{OTHER}.json").write_text(json.dumps(document))
+    failure = stack.get(OTHER)["failure"]
+    assert (failure["step"], failure["action"], failure["goal"]) == (2, "click_element_by_index", "goal 1")
+    assert failure["screenshot"] == "tasks/buy/screenshots/run/002_click_element_by_index.png"
+
+
 def test_a_run_that_passed_has_none(stack: FakeStack) -> None:
     stack.project.add_task("buy")
     assert stack.run("buy")["failure"] is None
