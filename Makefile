@@ -6,7 +6,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test check format clean
+.PHONY: help run install test prune soak format clean
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' $(MAKEFILE_LIST)
@@ -21,6 +21,12 @@ test: $(VENV)/installed  ## lint, types, and all tests
 	ruff format --check .
 	mypy
 	pytest -n 4
+
+prune: install  ## show which runs RUNS_KEEP_DAYS and RUNS_KEEP would delete; with YES=1, delete them
+	@honcho run python -m jobs.prune $(if $(YES),--yes)
+
+soak: $(VENV)/installed  ## kill everything at random for some minutes, and see that no run is lost
+	SOAK_RUNS=300 pytest -s tests/soak
 
 format: $(VENV)/installed  ## put the code into the house format
 	ruff check --fix .

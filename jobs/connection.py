@@ -11,6 +11,7 @@ import redis.asyncio
 from redis import Redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -19,6 +20,7 @@ from runner.log import log_event
 CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0  # the front end gives up a request after 10 s
 WORKER_ANSWER_SECONDS = 3.0  # longer than the worker's blocking pop, short enough to leave in time
+REFUSED_SECONDS = 0.25  # from a refused write to the next try
 T = TypeVar("T")
 
 _leaving = threading.Event()
@@ -29,11 +31,21 @@ def stop_waiting() -> None:
     _leaving.set()
 
 
+def refuses(error: Exception) -> bool:
+    """Whether Redis has answered that it takes no writes for now: it is full, a replica, or cannot write its disk.
+
+    Such a command was not carried out, so it can be sent again.
+    """
+    refused = isinstance(error, OutOfMemoryError | ReadOnlyError)
+    return refused or (isinstance(error, ResponseError) and str(error).startswith("MISCONF"))
+
+
 class PatientRetry(Retry):
-    """Try again until Redis answers, or until this process is about to end."""
+    """Try again until Redis answers and takes writes, or until this process is about to end."""
 
     def __init__(self) -> None:
-        super().__init__(ExponentialBackoff(cap=0.5, base=0.05), retries=-1)
+        waited_for = (RedisConnectionError, RedisTimeoutError, TimeoutError, ResponseError)
+        super().__init__(ExponentialBackoff(cap=0.5, base=0.05), retries=-1, supported_errors=waited_for)
 
     def call_with_retry(
         self,
@@ -45,7 +57,11 @@ class PatientRetry(Retry):
         """The answer of `do`. Raises redis's own errors once this process is about to end."""
 
         def worth_another_try(error: Exception) -> bool:
-            return not _leaving.is_set() and (is_retryable is None or is_retryable(error))
+            if _leaving.is_set() or (isinstance(error, ResponseError) and not refuses(error)):
+                return False
+            if isinstance(error, ResponseError):
+                _leaving.wait(REFUSED_SECONDS)  # RQ itself tries a watched transaction again without any pause
+            return is_retryable is None or is_retryable(error)
 
         return super().call_with_retry(do, fail, worth_another_try, with_failure_count)
 

@@ -19,6 +19,9 @@ class State(StrEnum):
     ERROR = "ERROR"  # the test could not be run to its end
 
 
+FINAL = (State.FINISHED, State.FAILED, State.ERROR)
+
+
 class Reason(StrEnum):
     """Why a run is FAILED or ERROR."""
 
@@ -120,12 +123,34 @@ class QueuePlace(Struct, frozen=True):
     waiting_for: str | None
 
 
+class RunItem(Struct, frozen=True):
+    """A run in a list. Times are UTC, `duration` is seconds; a step is a brain state of the run document."""
+
+    id: str
+    test_case: TestCase
+    current_state: State
+    reason: Reason | None
+    queued_at: datetime
+    started_at: datetime
+    finished_at: datetime | None
+    duration: float | None
+    passed_steps: int
+    failed_steps: int
+    total_steps: int
+    run_type: RunType
+    origin: Origin
+    run_gif: None
+    browser_config: BrowserConfig | None
+
+
 class RunDocument(Struct, frozen=True):
     """A run. Times are UTC, `duration` is seconds.
 
     `reason` and `failure` are null unless the state is FAILED or ERROR; a FINISHED run may have a note as its
     `error_message`. `traversal_id` is the ID in the name of the run's file (null as long as there is none), and
     `adopted` says that it is not the run's own, since the CLI did not keep it. `queue` is null unless PENDING.
+    `stopping` says that somebody has asked for its end, `stale` that Redis does not answer, so that this is only what
+    the disk knows.
     """
 
     id: str
@@ -146,6 +171,8 @@ class RunDocument(Struct, frozen=True):
     run_gif: str | None
     browser_config: BrowserConfig | None
     queue: QueuePlace | None
+    stopping: bool
+    stale: bool
     progress: Progress
     failure: Failure | None
     brain_states: list[BrainStateDocument]

@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,20 +15,31 @@ import msgspec
 from redis.exceptions import RedisError
 from rq import get_current_job
 from rq.job import Job
+from rq.rate_limit import RateLimitRegistry
 
 from jobs.adopt import FileSearch
+from jobs.beat import carries_out
 from jobs.connection import stop_waiting, without_waiting
 from jobs.document import Reason, RunType, State
-from jobs.meta import Outcome, RunMeta, meta_from_job, meta_from_json, meta_to_job
-from jobs.outcome import close_run, save
-from jobs.verdict import Ending, Verdict, judge
+from jobs.limits import Followed, Limits, follow
+from jobs.meta import Outcome, RunMeta, meta_from_job, meta_from_json, meta_to_job, meta_to_json
+from jobs.outcome import close_cut_off, close_run, save
+from jobs.verdict import (
+    SHUT_DOWN,
+    STOPPED,
+    WORKER_DIED,
+    Cut,
+    Ending,
+    Verdict,
+    judge,
+)
 from runner.cli_log import last_title, last_words
 from runner.command import Replay, build_command
 from runner.errors import CommandNotStarted
 from runner.files import read_tail
 from runner.ids import parse_run_id, parse_task_id, shown
 from runner.log import log_event
-from runner.process import CliProcess, ProcessEnd, end_processes
+from runner.process import CliProcess, end_processes
 from runner.redaction import Redactor, Secret
 from runner.run_folder import RunFolder
 from runner.secrets import secrets_of_environment
@@ -36,48 +47,67 @@ from runner.settings import Settings, read_settings
 from runner.traversal_file import RunFiles
 
 EXECUTE_RUN = "jobs.execute.execute_run"  # what a job of ours calls, by its dotted name
-TICK = 0.25  # seconds between two looks at the deadline and at what was asked of us
-GRACE = 2.0  # seconds between SIGTERM and SIGKILL for the CLI; honcho gives the whole stack 5
+GRACE = 2.0  # seconds between SIGTERM and SIGKILL for the CLI when we have to leave; honcho gives the whole stack 5
+JOB_SECONDS = 3.0  # between two looks whether Redis still has the job
 LOG_TAIL = 64 * 1024  # bytes of the log in which the last words are looked for
 
 NOT_ACCEPTED = (
     "The worker found no record of this run in its PROJECT_ROOT, so it did not run it: either the request was answered "
     "with an error, or the worker and the web process have different PROJECT_ROOTs."
 )
-DIED_BEFORE = "The worker that carried out this run died."
 
 
 class EndRequest:
-    """Why this run shall end before its CLI does; None as long as nobody asked for it."""
+    """Whether the worker of this run is being shut down."""
 
-    reason: Reason | None = None
+    shut_down = False
+
+
+class Turn(NamedTuple):
+    """A run's record, and whether this call is the one that carries it out. `meta` is None if there is no record."""
+
+    meta: RunMeta | None
+    is_ours: bool
 
 
 def execute_run(task_id: str) -> str:
-    """Carry out the run of the current RQ job; returns its final state, which is also in `job.meta`.
+    """Carry out the run of the current RQ job; returns its state, which is also in `job.meta`.
 
-    A job that is given to a worker a second time never starts a second CLI: a run that has an outcome keeps it, and
-    one whose worker died is closed as interrupted.
+    A job that is given to a worker a second time never starts a second CLI: a run that has an outcome keeps it, one
+    that another worker is carrying out goes on there, and one whose worker died is closed as interrupted.
     """
     job = get_current_job()
     if job is None:
         raise RuntimeError("execute_run is called by RQ workers only")
     settings = read_settings(os.environ)
     folder = _folder_of(settings, job.id, task_id)
-    record = folder.read_record()
-    meta = meta_from_json(record) if record is not None else None
+    try:
+        meta, is_ours = take(folder, job.worker_name)
+    except OSError as error:
+        return _not_startable(job, folder, error)
     if meta is None:
         return _refuse(job)
-    if meta.outcome is not None:
-        return meta.outcome.state
-    if meta.started_at is not None:
-        end_processes(meta.run_id)
-        return _state(close_run(folder, meta, Verdict(State.ERROR, Reason.INTERRUPTED, DIED_BEFORE), job))
-    meta = msgspec.structs.replace(meta, started_at=datetime.now(UTC), worker=job.worker_name)
     run = Execution(job, folder, meta, RunFiles(settings.tasks_root, environment_secrets(settings)))
-    run.save(meta)
+    if not is_ours:
+        return run.end_of_another()
+    job.meta = meta_to_job(meta)
+    job.save_meta()
     with end_requests() as request:
         return run.carry_out(settings, request)
+
+
+def take(folder: RunFolder, worker: str | None) -> Turn:
+    """Record that this worker starts the run, unless it was started, stopped or ended before. Raises `OSError`."""
+    try:
+        with folder.lock():
+            meta = meta_from_json(folder.read_record() or b"")
+            if meta is None or meta.outcome is not None or meta.started_at is not None or folder.stop_requested():
+                return Turn(meta, is_ours=False)
+            meta = msgspec.structs.replace(meta, started_at=datetime.now(UTC), worker=worker)
+            folder.write_record(meta_to_json(meta))
+            return Turn(meta, is_ours=True)
+    except FileNotFoundError:
+        return Turn(None, is_ours=False)
 
 
 class Execution:
@@ -85,6 +115,18 @@ class Execution:
 
     def __init__(self, job: Job, folder: RunFolder, meta: RunMeta, files: RunFiles) -> None:
         self.job, self.folder, self.meta, self.files = job, folder, meta, files
+        self._job_seen = 0.0
+
+    def end_of_another(self) -> str:
+        """Bring a run to its end that this call does not carry out; returns its state."""
+        if self.meta.outcome is not None:
+            return self.meta.outcome.state
+        another = self.meta.worker != self.job.worker_name
+        if another and carries_out(self.job.connection, self.meta.worker, self.meta.run_id):
+            return State.RUNNING
+        end_processes(self.meta.run_id)
+        cut = STOPPED if self.folder.stop_requested() else WORKER_DIED
+        return _state(close_cut_off(self.folder, self.meta, cut, self.job, self.files))
 
     def save(self, meta: RunMeta) -> None:
         """Remember the metadata here, on disk and in Redis."""
@@ -95,9 +137,11 @@ class Execution:
         """Run the CLI to its end, however it comes, and record the outcome; returns the final state."""
         search = FileSearch(self.files, self.folder, self.job.connection, settings.run_ttl)
         ending = self._run_cli(settings, request, search)
-        self._note_file(search, cli_ended=True)
+        self.meta = self._with_file(search, cli_ended=True)
         reading = self.files.read(self.meta.task_id, self.meta.traversal_id or self.meta.run_id)
-        return _state(close_run(self.folder, self.meta, judge(ending, reading), self.job, ending.end))
+        return _state(
+            close_run(self.folder, self.meta, judge(ending, reading), self.job, reading.traversal, ending.end)
+        )
 
     def _run_cli(self, settings: Settings, request: EndRequest, search: FileSearch) -> Ending:
         command = build_command(settings, self.meta.task_id, self.meta.run_id, os.environ, _replay(self.meta))
@@ -105,31 +149,74 @@ class Execution:
         try:
             process = CliProcess(command, self.meta.run_id, self.folder.log, redactor)
         except CommandNotStarted as error:
-            return Ending(end=None, cut=None, not_started=str(error), words=None, limit=settings.run_timeout)
+            return Ending(end=None, cut=None, not_started=str(error))
         log_event("started", run=self.meta.run_id, task=self.meta.task_id, pid=process.pid)
-        deadline = time.monotonic() + settings.run_timeout
+        limits, worker = Limits(settings, time.monotonic()), os.getppid()
+
+        def must_leave() -> Cut | None:
+            return SHUT_DOWN if request.shut_down else WORKER_DIED if os.getppid() != worker else None
+
+        def why_end() -> Cut | None:
+            if self.folder.stop_requested():
+                return STOPPED
+            return must_leave() or limits.passed(time.monotonic(), self._sign_of_life(process))
+
+        def grace() -> float:
+            return min(settings.stop_grace, GRACE) if must_leave() else settings.stop_grace
+
         try:
-            followed = follow(process, deadline, request, lambda: self._note_file_so_far(search))
+            followed = follow(process, grace, why_end, lambda: self._look_after(search))
         finally:
             left = process.clear()
             if left:
                 log_event("processes_left", level=logging.ERROR, run=self.meta.run_id, count=left)
-        return _ending(followed, _tail(self.folder.log), _replay(self.meta) is not None, settings.run_timeout)
+        ending = _ending(followed, _tail(self.folder.log), _replay(self.meta) is not None)
+        if process.log_problem is None:
+            return ending
+        return ending._replace(
+            words=f"nothing that was kept, since its log could not be written ({process.log_problem})."
+        )
 
-    def _note_file_so_far(self, search: FileSearch) -> None:
-        """The same while the CLI runs, when nothing may hold us up: what fails now is done at the end."""
+    def _sign_of_life(self, process: CliProcess) -> object:
+        """Something that is another value whenever the CLI has printed something or written a step."""
+        return process.printed, self.files.identity(self.meta.task_id, self.meta.traversal_id or self.meta.run_id)
+
+    def _look_after(self, search: FileSearch) -> None:
+        """What there is to do while the CLI runs, when nothing may hold us up: what fails now is done later."""
         try:
             with without_waiting(self.job.connection):
-                self._note_file(search, cli_ended=False)
+                self._note_file(search)
+                self._put_job_back()
         except (RedisError, OSError) as error:
-            log_event("file_not_noted", level=logging.WARNING, run=self.meta.run_id, because=error)
+            log_event("not_looked_after", level=logging.WARNING, run=self.meta.run_id, because=error)
 
-    def _note_file(self, search: FileSearch, *, cli_ended: bool) -> None:
-        if self.meta.traversal_id is not None:
+    def _put_job_back(self) -> None:
+        """Redis may have been emptied: then it learns again that this job runs, and that its task has a run."""
+        if time.monotonic() < self._job_seen + JOB_SECONDS:
             return
+        self._job_seen = time.monotonic()
+        if self.job.connection.hexists(self.job.key, "status"):
+            return
+        self.job.save()
+        if self.job.rate_limit_key and self.job.rate_limit_concurrency:
+            registry = RateLimitRegistry.from_job(self.job)
+            with self.job.connection.pipeline() as pipeline:
+                registry.register(self.job.rate_limit_concurrency, pipeline)
+                pipeline.zadd(registry.allowed_key, {self.job.id: time.time()})
+                pipeline.execute()
+        log_event("job_put_back", run=self.meta.run_id)
+
+    def _note_file(self, search: FileSearch) -> None:
+        meta = self._with_file(search, cli_ended=False)
+        if meta is not self.meta:
+            self.save(meta)
+
+    def _with_file(self, search: FileSearch, *, cli_ended: bool) -> RunMeta:
+        """The metadata with the ID of the run's file, if that is known by now. Needs Redis to adopt a file only."""
+        if self.meta.traversal_id is not None:
+            return self.meta
         found = search.look(cli_ended=cli_ended)
-        if found is not None:
-            self.save(msgspec.structs.replace(self.meta, traversal_id=found))
+        return self.meta if found is None else msgspec.structs.replace(self.meta, traversal_id=found)
 
 
 def _folder_of(settings: Settings, run_id: str, task_id: str) -> RunFolder:
@@ -146,7 +233,7 @@ def end_requests() -> Iterator[EndRequest]:
     request = EndRequest()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        request.reason = Reason.INTERRUPTED
+        request.shut_down = True
         stop_waiting()
 
     def ignore(number: int, frame: FrameType | None) -> None:
@@ -158,27 +245,6 @@ def end_requests() -> Iterator[EndRequest]:
     finally:
         signal.signal(signal.SIGTERM, before[0])
         signal.signal(signal.SIGINT, before[1])
-
-
-class Followed(NamedTuple):
-    """How a started CLI ended, and why we ended it (None if it ended by itself)."""
-
-    end: ProcessEnd
-    cut: Reason | None
-
-
-def follow(process: CliProcess, deadline: float, request: EndRequest, on_tick: Callable[[], None]) -> Followed:
-    """Wait for the CLI; end it at the deadline (monotonic seconds), on request, or when the worker has died."""
-    worker = os.getppid()
-    while (end := process.wait(TICK)) is None:
-        on_tick()
-        if request.reason is not None:
-            return Followed(process.end(GRACE), request.reason)
-        if os.getppid() != worker:
-            return Followed(process.end(GRACE), Reason.INTERRUPTED)
-        if time.monotonic() > deadline:
-            return Followed(process.end(GRACE), Reason.TIMEOUT)
-    return Followed(end, None)
 
 
 def _state(meta: RunMeta) -> str:
@@ -196,9 +262,18 @@ def _replay(meta: RunMeta) -> Replay | None:
     return Replay(meta.original_traversal_id, healing=meta.run_type is RunType.REPLAY_WITH_HEALING)
 
 
-def _ending(followed: Followed, printed: str, is_replay: bool, limit: int) -> Ending:
+def _ending(followed: Followed, printed: str, is_replay: bool) -> Ending:
     said = last_title(printed) if is_replay else None
-    return Ending(followed.end, followed.cut, None, last_words(printed), limit, said)
+    return Ending(followed.end, followed.cut, None, last_words(printed), said, is_replay)
+
+
+def _not_startable(job: Job, folder: RunFolder, error: OSError) -> str:
+    """Close the run of a job whose start cannot be recorded, so that it is not started at all."""
+    meta = meta_from_job(job.meta)
+    if meta is None:
+        return _refuse(job)
+    because = f"The run could not be started: its record cannot be written ({error.strerror})."
+    return _state(close_run(folder, meta, Verdict(State.ERROR, Reason.CLI_ERROR, because), job))
 
 
 def _refuse(job: Job) -> str:

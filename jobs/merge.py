@@ -5,12 +5,12 @@ from enum import Enum
 from typing import NamedTuple
 
 from jobs.document import (
+    FINAL,
     BrowserConfig,
     Failure,
     Origin,
     Progress,
     QueuePlace,
-    Reason,
     RunDocument,
     RunType,
     State,
@@ -18,7 +18,7 @@ from jobs.document import (
 )
 from jobs.meta import Outcome, RunMeta
 from jobs.steps import brain_states, failure_card
-from jobs.verdict import STOPPED_BY_USER, Verdict, judge_file
+from jobs.verdict import Verdict, judge_file
 from runner.ids import RunId, TaskId
 from runner.traversal import Traversal
 from runner.traversal_file import Reading
@@ -41,7 +41,7 @@ class FileRun(NamedTuple):
 
     run_id: RunId
     task_id: TaskId
-    test_case: TestCase | None
+    test_case: TestCase
     browser_config: BrowserConfig | None
     started_at: datetime
     modified_at: datetime
@@ -55,9 +55,7 @@ def state_of(meta: RunMeta, job: JobState) -> Verdict:
     """
     if meta.outcome is not None:
         return Verdict(meta.outcome.state, meta.outcome.reason, meta.outcome.error_message)
-    if job is JobState.STOPPED:
-        return Verdict(State.ERROR, Reason.STOPPED, STOPPED_BY_USER)
-    waits = job is JobState.WAITING or (job is not JobState.ACTIVE and meta.started_at is None)
+    waits = meta.started_at is None and job is not JobState.ACTIVE
     return Verdict(State.PENDING if waits else State.RUNNING, None, None)
 
 
@@ -68,7 +66,13 @@ def newest(from_job: RunMeta | None, from_disk: RunMeta | None) -> RunMeta | Non
 
 
 def run_document(
-    meta: RunMeta, job: JobState, reading: Reading, log_tail: list[str], queue: QueuePlace | None = None
+    meta: RunMeta,
+    job: JobState,
+    reading: Reading,
+    log_tail: list[str],
+    queue: QueuePlace | None = None,
+    *,
+    stop_requested: bool = False,
 ) -> RunDocument:
     """The document of a run that we accepted. `log_tail` is the end of what its CLI printed, for the failure card."""
     verdict, traversal = state_of(meta, job), reading.traversal
@@ -93,6 +97,8 @@ def run_document(
         run_gif=None,
         browser_config=meta.browser_config,
         queue=queue if verdict.state is State.PENDING else None,
+        stopping=stop_requested and verdict.state not in FINAL,
+        stale=job is JobState.UNKNOWN and verdict.state not in FINAL,
         progress=_progress(reading),
         failure=_failure(meta.task_id, verdict, traversal, meta.outcome, log_tail),
         brain_states=brain_states(meta.task_id, traversal, verdict.state),
@@ -101,7 +107,7 @@ def run_document(
 
 def file_document(run: FileRun, reading: Reading) -> RunDocument:
     """The document of a run that only its traversal file knows of."""
-    traversal = reading.traversal or Traversal(status=None, is_replay=False, brain_states=(), actions=())
+    traversal = reading.traversal
     verdict = judge_file(traversal, reading.problem, run.abandoned) or Verdict(State.RUNNING, None, None)
     finished_at = None if verdict.state is State.RUNNING else run.modified_at
     return RunDocument(
@@ -118,11 +124,13 @@ def file_document(run: FileRun, reading: Reading) -> RunDocument:
         started_at=run.started_at,
         finished_at=finished_at,
         duration=None if finished_at is None else max(0.0, (finished_at - run.started_at).total_seconds()),
-        run_type=RunType.REPLAY if traversal.is_replay else RunType.AGENTIC,
+        run_type=RunType.REPLAY if traversal and traversal.is_replay else RunType.AGENTIC,
         origin=Origin.CLI,
         run_gif=None,
         browser_config=run.browser_config,
         queue=None,
+        stopping=False,
+        stale=False,
         progress=_progress(reading),
         failure=_failure(run.task_id, verdict, traversal, None, []),
         brain_states=brain_states(run.task_id, traversal, verdict.state),

@@ -14,7 +14,8 @@ from runner.ids import RunId, TaskId
 
 
 class Outcome(Struct, frozen=True):
-    """The end of a run; once written it never changes. `exit_code` and `signal` are the CLI's."""
+    """The end of a run; once written it never changes. `exit_code` and `signal` are the CLI's, the steps its brain
+    states."""
 
     state: State
     reason: Reason | None
@@ -22,6 +23,8 @@ class Outcome(Struct, frozen=True):
     finished_at: datetime
     exit_code: int | None = None
     signal: str | None = None
+    passed_steps: int = 0
+    failed_steps: int = 0
 
 
 class RunMeta(Struct, frozen=True):

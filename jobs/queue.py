@@ -1,31 +1,39 @@
 """Accept runs: record them on disk, then enqueue their jobs."""
 
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from rq.job import Job
 from rq.queue import Queue
 from rq.rate_limit import RateLimit, RateLimitRegistry
 from rq.serializers import JSONSerializer
 
-from jobs.document import BrowserConfig, Origin, RunDocument, RunType, State, TestCase
+from jobs.document import Origin, RunDocument, RunType, State
 from jobs.execute import EXECUTE_RUN
+from jobs.idempotency import Claim, Claims
 from jobs.merge import JobState, run_document
 from jobs.meta import RunMeta, meta_from_json, meta_to_job, meta_to_json
+from jobs.task_document import browser_config, test_case
 from jobs.verdict import result_of
-from runner.errors import NotFound, NotPossible, QueueUnavailable, StorageUnavailable
-from runner.ids import RUN_ID_RULE, RunId, TaskId, new_run_id, parse_run_id, shown
+from runner.catalog import TaskCatalog
+from runner.errors import NotAccepted, NotFound, NotPossible, QueueUnavailable, StorageUnavailable
+from runner.ids import RunId, TaskId, check_run_id, new_run_id, shown
 from runner.log import log_event
-from runner.project import Task, read_task
+from runner.project import Task, browser_config_id
 from runner.redaction import Redactor
 from runner.run_folder import RunFolder
 from runner.settings import Settings
 from runner.traversal_file import NOTHING_YET, RunFiles
 
+CLAIM_SECONDS = 30.0  # that a request may take from its claim of a key to the record of its run
+WAIT_SECONDS = 5.0  # that another one with this key waits for it
+CLAIM_TICK = 0.02
 JOB_MARGIN = 60  # seconds that RQ's own deadline comes after ours, which is the one that cleans up
 
 
@@ -37,6 +45,13 @@ class Known(NamedTuple):
     meta: RunMeta | None
 
 
+class Accepted(NamedTuple):
+    """The run that a request was answered with, and whether that request has started it."""
+
+    document: RunDocument
+    is_new: bool
+
+
 class RunQueue:
     """Accepts runs of one project into one queue. Its methods block for a few milliseconds.
 
@@ -45,52 +60,116 @@ class RunQueue:
     nothing without it: a job that slipped into Redis although we answer with an error is never carried out.
     """
 
-    def __init__(self, settings: Settings, redis: Redis, files: RunFiles) -> None:
+    def __init__(self, settings: Settings, redis: Redis, files: RunFiles, catalog: TaskCatalog) -> None:
         self._settings = settings
         self._files = files
+        self._catalog = catalog
+        self._claims = Claims(redis, settings.run_ttl)
         self._queue = Queue(settings.queue_name, connection=redis, serializer=JSONSerializer)
 
-    def start(self, task_name: str, browser_config: str) -> RunDocument:
+    def start(self, task_name: str, browser_config: str, key: str | None = None) -> Accepted:
         """Accept a run of the task by the agent."""
-        task = self._task(task_name, browser_config)
-        return self._accept(task, self._new_meta(task, RunType.AGENTIC))
 
-    def replay_task(self, task_name: str, browser_config: str, *, healing: bool) -> RunDocument:
+        def prepare() -> tuple[Task, RunMeta]:
+            task = self._task(task_name, browser_config)
+            return task, self._new_meta(task, RunType.AGENTIC)
+
+        return self._once(key, f"start {task_name} {browser_config}", prepare)
+
+    def replay_task(self, task_name: str, browser_config: str, key: str | None = None, *, healing: bool) -> Accepted:
         """Accept a replay of the newest run of the task that the agent made and that passed."""
-        task = self._task(task_name, browser_config)
-        original = next(self._passed_runs(task.id), None)
-        if original is None:
-            raise NotFound(f"Task '{task.id}' has no run that passed, so there is nothing to replay. Run it first.")
-        return self._accept(task, self._replay_meta(task, original, healing=healing))
 
-    def replay_run(self, run_id: str, *, healing: bool) -> RunDocument:
+        def prepare() -> tuple[Task, RunMeta]:
+            task = self._task(task_name, browser_config)
+            original = next(self._passed_runs(task.id), None)
+            if original is None:
+                raise NotFound(f"Task '{task.id}' has no run that passed, so there is nothing to replay. Run it first.")
+            return task, self._replay_meta(task, original, healing=healing)
+
+        return self._once(key, f"replay task {task_name} {browser_config} {healing}", prepare)
+
+    def replay_run(self, run_id: str, key: str | None = None, *, healing: bool) -> Accepted:
         """Accept a replay of this run, which must have passed."""
-        original = self._find(run_id)
-        if not self._passed(original):
-            raise NotPossible(f"Run '{original.run_id}' has not passed; only a run that passed can be replayed.")
-        task = read_task(self._settings.tasks_root, original.task_id)
-        return self._accept(task, self._replay_meta(task, original, healing=healing))
 
-    def rerun(self, run_id: str) -> RunDocument:
+        def prepare() -> tuple[Task, RunMeta]:
+            original = self._find(run_id)
+            if not self._passed(original):
+                raise NotPossible(f"Run '{original.run_id}' has not passed; only a run that passed can be replayed.")
+            task = self._catalog.find(original.task_id)
+            return task, self._replay_meta(task, original, healing=healing)
+
+        return self._once(key, f"replay run {run_id} {healing}", prepare)
+
+    def rerun(self, run_id: str, key: str | None = None) -> Accepted:
         """Accept the same again: a run of the same task, or a replay of the same run."""
-        earlier = self._find(run_id)
-        task = read_task(self._settings.tasks_root, earlier.task_id)
-        meta = self._new_meta(task, RunType.AGENTIC)
-        if earlier.meta is not None:
-            same = earlier.meta
-            meta = msgspec.structs.replace(
-                meta,
-                run_type=same.run_type,
-                original_run_id=same.original_run_id,
-                original_traversal_id=same.original_traversal_id,
-            )
-        elif self._is_replay(earlier):
-            raise NotPossible(f"Run '{earlier.run_id}' is a replay made by hand; of which run is not known.")
-        return self._accept(task, meta)
+
+        def prepare() -> tuple[Task, RunMeta]:
+            earlier = self._find(run_id)
+            task = self._catalog.find(earlier.task_id)
+            return task, self._same_again(earlier, self._new_meta(task, RunType.AGENTIC))
+
+        return self._once(key, f"rerun {run_id}", prepare)
+
+    def _once(self, key: str | None, request: str, prepare: Callable[[], tuple[Task, RunMeta]]) -> Accepted:
+        """Accept what `prepare` gives; but if this request came with the same key before, give the run of then."""
+        if key is None:
+            return Accepted(self._accept(*prepare()), is_new=True)
+        try:
+            return self._once_per_key(key, request, prepare)
+        except RedisError as error:
+            raise unavailable(error) from None
+
+    def _once_per_key(self, key: str, request: str, prepare: Callable[[], tuple[Task, RunMeta]]) -> Accepted:
+        claim = self._claims.find(key)
+        while claim is None:
+            task, meta = prepare()
+            mine = Claim(request, meta.run_id, task.id)
+            if self._claims.take(key, mine):
+                return self._accept_claimed(key, mine, task, meta)
+            claim = self._claims.find(key)
+        if claim.request != request:
+            raise NotPossible("This Idempotency-Key was used for another request; take a new key for a new request.")
+        record = self._record_of(key, claim)
+        if record is None:  # whoever used the key was not able to accept its run, or it was deleted since
+            self._claims.give_back(key, claim)
+            return self._once_per_key(key, request, prepare)
+        return Accepted(run_document(record, JobState.UNKNOWN, NOTHING_YET, []), is_new=False)
+
+    def _accept_claimed(self, key: str, claim: Claim, task: Task, meta: RunMeta) -> Accepted:
+        try:
+            return Accepted(self._accept(task, meta), is_new=True)
+        except NotAccepted:
+            with suppress(RedisError):  # then the key is found without a run
+                self._claims.give_back(key, claim)
+            raise
+
+    def _record_of(self, key: str, claim: Claim) -> RunMeta | None:
+        """The run that the key stands for, or None if that will never be. Raises `NotPossible` if it may still be."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        folder = RunFolder(self._settings.tasks_root, claim.task_id, claim.run_id)
+        while (meta := meta_from_json(folder.read_record() or b"")) is None:
+            if self._claims.age(key) > CLAIM_SECONDS:
+                return None
+            if time.monotonic() > deadline:
+                raise NotPossible("A request with this Idempotency-Key is just being accepted. Ask again in a moment.")
+            time.sleep(CLAIM_TICK)
+        return meta
+
+    def _same_again(self, earlier: Known, meta: RunMeta) -> RunMeta:
+        if earlier.meta is None:
+            if self._is_replay(earlier):
+                raise NotPossible(f"Run '{earlier.run_id}' is a replay made by hand; of which run is not known.")
+            return meta
+        return msgspec.structs.replace(
+            meta,
+            run_type=earlier.meta.run_type,
+            original_run_id=earlier.meta.original_run_id,
+            original_traversal_id=earlier.meta.original_traversal_id,
+        )
 
     def _task(self, name: str, browser_config: str) -> Task:
-        task = read_task(self._settings.tasks_root, name)
-        if browser_config != task.browser_config_id:
+        task = self._catalog.find(name)
+        if browser_config not in (task.browser_config_id, browser_config_id(TaskId(name))):
             raise NotFound(
                 f"Task '{task.id}' has no browser configuration '{shown(browser_config)}'; "
                 f"it has one, '{task.browser_config_id}'."
@@ -98,12 +177,8 @@ class RunQueue:
         return task
 
     def _find(self, text: str) -> Known:
-        run_id = parse_run_id(text)
-        if run_id is None:
-            raise NotFound(f"There is no run '{shown(text)}': the ID of a run is {RUN_ID_RULE}.")
-        task_id = self._files.find_task(run_id)
-        if task_id is None:
-            raise NotFound(f"There is no run '{run_id}'.")
+        run_id = check_run_id(text)
+        task_id = self._files.task_of(run_id)
         record = RunFolder(self._settings.tasks_root, task_id, run_id).read_record()
         return Known(run_id, task_id, meta_from_json(record) if record is not None else None)
 
@@ -170,7 +245,7 @@ class RunQueue:
         except RedisError as error:
             folder.remove()
             log_event("not_accepted", run=meta.run_id, task=task.id, because=error)
-            raise QueueUnavailable("The run was not accepted: Redis does not answer. Try again in a moment.") from None
+            raise unavailable(error) from None
         log_event("accepted", run=meta.run_id, task=task.id, type=meta.run_type, original=meta.original_run_id)
         return run_document(meta, JobState.WAITING, NOTHING_YET, [])
 
@@ -202,21 +277,11 @@ class RunQueue:
         self._queue.connection.zadd(waiting, {job.id: seconds + microseconds / 1_000_000}, xx=True)
 
 
+def unavailable(error: RedisError) -> QueueUnavailable:
+    """What to answer when a run cannot be enqueued."""
+    why = f"does not take it ({error})" if isinstance(error, ResponseError) else "does not answer"
+    return QueueUnavailable(f"The run was not accepted: Redis {why}. Try again in a moment.")
+
+
 def _traversal_id(known: Known) -> RunId:
     return (known.meta.traversal_id if known.meta else None) or known.run_id
-
-
-def test_case(task: Task, clean: Callable[[str], str]) -> TestCase:
-    """The part of a run document that shows the task; `clean` takes the secrets out of a text."""
-    return TestCase(
-        id=task.id,
-        test_name=clean(task.name),
-        test_description=clean(task.description),
-        test_goal=clean(task.goal),
-    )
-
-
-def browser_config(task: Task, clean: Callable[[str], str]) -> BrowserConfig:
-    """The part of a run document that shows the browser."""
-    browser = msgspec.structs.replace(task.browser, user_agent=clean(task.browser.user_agent))
-    return BrowserConfig(id=task.browser_config_id, browser_config=browser)

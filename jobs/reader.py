@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from anyio import to_thread
+from msgspec import Struct
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import RedisError
@@ -19,24 +20,23 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from jobs.beat import beat_key
 from jobs.document import QueuePlace, RunDocument, State
+from jobs.history import task_of_today
 from jobs.merge import FileRun, JobState, file_document, newest, run_document, state_of
 from jobs.meta import RunMeta, meta_from_job, meta_from_json
-from jobs.queue import browser_config, test_case
-from runner.errors import NotFound, RunnerError
+from runner.catalog import TaskCatalog
+from runner.errors import NotFound
 from runner.files import read_tail
-from runner.ids import RUN_ID_RULE, RunId, TaskId, parse_run_id, shown
-from runner.project import read_task
-from runner.redaction import Redactor
+from runner.ids import RunId, TaskId, check_run_id
+from runner.project import check_project
 from runner.run_folder import RunFolder
 from runner.settings import Settings
-from runner.traversal_file import RunFiles, started_at
+from runner.traversal_file import RunFiles, is_abandoned, started_at
 
-WRITING_SECONDS = 600  # a recording that nobody touched for so long, and that no job answers for, is abandoned
 LOG_LINES = 20  # of the failure card
 LOG_BYTES = 16 * 1024  # that hold them
 
 JOB_STATES: Mapping[JobStatus, JobState] = {
-    JobStatus.CREATED: JobState.WAITING,
+    JobStatus.CREATED: JobState.ABSENT,  # an enqueued job never has it: Redis has lost all but a late word of a worker
     JobStatus.QUEUED: JobState.WAITING,
     JobStatus.DEFERRED: JobState.WAITING,
     JobStatus.SCHEDULED: JobState.WAITING,
@@ -58,45 +58,55 @@ class JobView(NamedTuple):
     place: QueuePlace | None = None
 
 
-class Readiness(NamedTuple):
-    """Whether runs would be carried out now. `workers` counts the living ones of our queue."""
+class Health(Struct, frozen=True):
+    """The process lives."""
 
+    status: str
+
+
+class Ready(Struct, frozen=True, omit_defaults=True):
+    """Whether runs would be carried out now. `workers` counts the living ones of our queue, `detail` says what is
+    missing."""
+
+    status: str
     redis: bool
     workers: int
+    detail: str | None = None
 
 
 class RunReader:
     """Reads the runs of one project and one queue."""
 
-    def __init__(self, settings: Settings, redis: AsyncRedis, files: RunFiles) -> None:
+    def __init__(self, settings: Settings, redis: AsyncRedis, files: RunFiles, catalog: TaskCatalog) -> None:
         self._settings = settings
+        self._catalog = catalog
         self._redis = redis
         self._files = files
         self._no_redis = Redis()  # RQ's Job wants one to exist; it is never used
 
     async def get(self, run_id: str) -> RunDocument:
         """The run as it stands now. Raises `NotFound`. Answers from the disk while Redis is away."""
-        known = _parse(run_id)
+        known = check_run_id(run_id)
         job = await self._job(known)
         return await to_thread.run_sync(self._document, known, job)
 
     async def log(self, run_id: str) -> Path:
         """Where the run's log is (it may not be there yet). Raises `NotFound`."""
-        known = _parse(run_id)
-        task_id = await to_thread.run_sync(self._files.find_task, known)
-        if task_id is None:
-            raise NotFound(f"There is no run '{known}'.")
+        known = check_run_id(run_id)
+        task_id = await to_thread.run_sync(self._files.task_of, known)
         return RunFolder(self._settings.tasks_root, task_id, known).log
 
-    async def readiness(self) -> Readiness:
+    async def readiness(self) -> Ready:
         """Whether Redis answers, and how many workers of our queue have given a sign of life lately."""
         try:
             keys = await self._redis.smembers(WORKERS_BY_QUEUE_KEY % self._settings.queue_name)
             names = [as_text(key).rpartition(":")[2] for key in keys]
             alive = await self._redis.exists(*map(beat_key, names)) if names else 0
         except RedisError:
-            return Readiness(redis=False, workers=0)
-        return Readiness(redis=True, workers=alive)
+            return Ready("not ready", False, 0, "Redis does not answer.")
+        if not alive:
+            return Ready("not ready", True, 0, "No worker is alive: start one with `honcho start worker`.")
+        return Ready("ready", True, alive)
 
     async def _job(self, run_id: RunId) -> JobView:
         try:
@@ -126,6 +136,7 @@ class RunReader:
     def _document(self, run_id: RunId, job: JobView) -> RunDocument:
         task_id = job.meta.task_id if job.meta else self._files.find_task(run_id)
         if task_id is None:
+            check_project(self._settings.tasks_root)
             raise NotFound(f"There is no run '{run_id}'.")
         folder = RunFolder(self._settings.tasks_root, task_id, run_id)
         meta = job.meta
@@ -136,7 +147,9 @@ class RunReader:
             return self._file_document(run_id, task_id)
         reading = self._files.read(task_id, meta.traversal_id or run_id)
         failed = state_of(meta, job.state).state in (State.FAILED, State.ERROR)
-        return run_document(meta, job.state, reading, _log_tail(folder) if failed else [], job.place)
+        stop = meta.outcome is None and folder.stop_requested()
+        tail = _log_tail(folder) if failed else []
+        return run_document(meta, job.state, reading, tail, job.place, stop_requested=stop)
 
     def _file_document(self, run_id: RunId, task_id: TaskId) -> RunDocument:
         path = self._files.traversal_path(task_id, run_id)
@@ -144,28 +157,17 @@ class RunReader:
         if path is None or reading.modified is None:
             raise NotFound(f"There is no run '{run_id}'.")
         modified_at = datetime.fromtimestamp(reading.modified, UTC)
-        clean = Redactor(self._files.secrets(task_id)).text
-        try:
-            task = read_task(self._settings.tasks_root, task_id)
-        except RunnerError:  # the task was deleted or damaged since; its runs are still there
-            task = None
+        case, config = task_of_today(self._files, self._catalog, task_id)
         run = FileRun(
             run_id=run_id,
             task_id=task_id,
-            test_case=test_case(task, clean) if task else None,
-            browser_config=browser_config(task, clean) if task else None,
+            test_case=case,
+            browser_config=config,
             started_at=started_at(path.name) or modified_at,
             modified_at=modified_at,
-            abandoned=(datetime.now(UTC) - modified_at).total_seconds() > WRITING_SECONDS,
+            abandoned=is_abandoned(reading.modified),
         )
         return file_document(run, reading)
-
-
-def _parse(text: str) -> RunId:
-    run_id = parse_run_id(text)
-    if run_id is None:
-        raise NotFound(f"There is no run '{shown(text)}': the ID of a run is {RUN_ID_RULE}.")
-    return run_id
 
 
 def _log_tail(folder: RunFolder) -> list[str]:

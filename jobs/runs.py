@@ -7,18 +7,25 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from jobs.connection import connect, connect_async
+from jobs.history import RunHistory
 from jobs.queue import RunQueue
 from jobs.reader import RunReader
+from jobs.stop import RunStopper
+from jobs.tasks import Tasks
+from runner.catalog import TaskCatalog
 from runner.secrets import secrets_of_environment
 from runner.settings import Settings
 from runner.traversal_file import RunFiles
 
 
 class Runs(NamedTuple):
-    """The runs of one project and one queue. One of these per process."""
+    """The runs and tasks of one project, and one queue. One of these per process."""
 
     queue: RunQueue
+    stopper: RunStopper
     reader: RunReader
+    history: RunHistory
+    tasks: Tasks
     writing: Redis
     reading: AsyncRedis
 
@@ -26,7 +33,12 @@ class Runs(NamedTuple):
     def on(cls, settings: Settings, writing: Redis, reading: AsyncRedis) -> Self:
         """The runs on these connections."""
         files = RunFiles(settings.tasks_root, secrets_of_environment(os.environ, settings.project_root))
-        return cls(RunQueue(settings, writing, files), RunReader(settings, reading, files), writing, reading)
+        catalog = TaskCatalog(settings.tasks_root)
+        history = RunHistory(files, catalog)
+        queue = RunQueue(settings, writing, files, catalog)
+        reader = RunReader(settings, reading, files, catalog)
+        tasks = Tasks(settings, files, catalog, history)
+        return cls(queue, RunStopper(settings, writing, files), reader, history, tasks, writing, reading)
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:

@@ -49,6 +49,13 @@ def failed_actions(traversal: Traversal, state: State) -> set[int]:
     return failed
 
 
+def count_steps(traversal: Traversal | None, state: State) -> tuple[int, int]:
+    """How many of the run's steps passed, and how many failed."""
+    steps = brain_states(TaskId(""), traversal, state)
+    failed = sum(any(element.history_element_state == "FAILED" for element in step.history_elements) for step in steps)
+    return len(steps) - failed, failed
+
+
 def failure_card(
     task_id: TaskId, traversal: Traversal | None, outcome: Outcome | None, message: str | None, log_tail: list[str]
 ) -> Failure:

@@ -12,24 +12,46 @@ REPLAY_PASSED = "Replay Success"  # titles of Bugninja's panels, seen in 0.1.6
 REPLAY_FAILED = "Replay Failed"
 FAILED_ACTION = re.compile(r"\bAction '\w+' failed")
 ERROR_TITLE = re.compile(r"error|fail|not found|invalid|no replay", re.IGNORECASE)
-STOPPED_BY_USER = "The run was stopped by a user."
 NO_WORDS = "It printed nothing that says why."
+
+
+class Cut(NamedTuple):
+    """Why we ended a CLI that had not ended by itself, and the same as a sentence for a person."""
+
+    reason: Reason
+    because: str
+
+
+STOPPED = Cut(Reason.STOPPED, "The run was stopped by a user.")
+SHUT_DOWN = Cut(Reason.INTERRUPTED, "The run was interrupted because its worker was shut down.")
+WORKER_DIED = Cut(Reason.INTERRUPTED, "The run was interrupted: the worker that carried it out died.")
+HORSE_DIED = Cut(Reason.INTERRUPTED, "The run was interrupted: the process that carried it out was ended.")
+
+
+def too_long(limit: int) -> Cut:
+    """A run that took longer than so many seconds."""
+    return Cut(Reason.TIMEOUT, f"The run took longer than {limit} seconds (RUN_TIMEOUT) and was ended.")
+
+
+def idle(limit: int) -> Cut:
+    """A run that did nothing for so many seconds."""
+    said = f"The run made no step and printed nothing for {limit} seconds (RUN_IDLE_TIMEOUT) and was ended."
+    return Cut(Reason.TIMEOUT, said)
 
 
 class Ending(NamedTuple):
     """How the CLI of a run ended.
 
     `cut` is why we ended it (None if it ended by itself), `not_started` why it could not be started (then there is no
-    `end`), `words` its own last words, `limit` the RUN_TIMEOUT that was in force, in seconds. For a replay,
-    `replay_said` is the title of the last panel that it printed.
+    `end`), `words` its own last words. For a replay, `replay_said` is the title of the last panel that it printed.
     """
 
     end: ProcessEnd | None
-    cut: Reason | None
-    not_started: str | None
-    words: str | None
-    limit: int
+    cut: Cut | None
+    not_started: str | None = None
+    words: str | None = None
     replay_said: str | None = None
+    is_replay: bool = False
 
 
 class Verdict(NamedTuple):
@@ -74,26 +96,33 @@ def judge(ending: Ending, reading: Reading) -> Verdict:
     result = result_of(reading.traversal) if reading.problem is None else None
     if ending.replay_said is not None and ending.cut is None:
         result = replay_result(ending.replay_said, ending.words, reading.traversal, result)
+    if ending.is_replay and ending.cut is not None and result is State.FINISHED:
+        result = None  # 0.1.6 writes SUCCESSFUL for any replay, and this one could not say how it ended
     if result is State.FINISHED:
         return Verdict(State.FINISHED, None, _note(ending))
     if result is State.FAILED:
         said = ending.words if ending.replay_said is not None else None
         return Verdict(State.FAILED, Reason.TEST_FAILED, said or _fault(reading.traversal, ending.words))
     if ending.cut is not None:
-        return Verdict(State.ERROR, ending.cut, _cut(ending.cut, ending.limit))
+        return Verdict(State.ERROR, ending.cut.reason, ending.cut.because)
     if ending.not_started is not None:
         return Verdict(State.ERROR, Reason.CLI_ERROR, ending.not_started)
     return _without_result(ending, reading)
 
 
-def judge_file(traversal: Traversal, problem: str | None, abandoned: bool) -> Verdict | None:
+def cut_off(cut: Cut) -> Verdict:
+    """The final state of a run that never began."""
+    return Verdict(State.ERROR, cut.reason, cut.because)
+
+
+def judge_file(traversal: Traversal | None, problem: str | None, abandoned: bool) -> Verdict | None:
     """The state of a run that only its file knows of; None while the file is being written (not `abandoned`)."""
     result = result_of(traversal)
     if result is State.FINISHED:
         return Verdict(State.FINISHED, None, None)
     if result is State.FAILED:
         return Verdict(State.FAILED, Reason.TEST_FAILED, _fault(traversal, None))
-    if traversal.status == "FAILED":
+    if traversal is not None and traversal.status == "FAILED":
         return Verdict(State.ERROR, Reason.CLI_ERROR, "The test could not be started; see what the CLI printed.")
     if not abandoned:
         return None
@@ -130,21 +159,12 @@ def _fault(traversal: Traversal | None, words: str | None) -> str:
 def _note(ending: Ending) -> str | None:
     """What is worth saying about a test that passed."""
     if ending.cut is not None:
-        return f"The test had passed, but its CLI did not end by itself ({ending.cut.value})."
+        return f"The test had passed, but its CLI did not end by itself ({ending.cut.reason.value})."
     if ending.end is not None and ending.end.signal is not None:
         return f"The test passed, but its CLI was ended by {ending.end.signal} afterwards."
     if ending.end is not None and ending.end.exit_code:
         return f"The test passed, but its CLI ended with exit code {ending.end.exit_code} afterwards."
     return None
-
-
-def _cut(reason: Reason, limit: int) -> str:
-    sentences = {
-        Reason.TIMEOUT: f"The run took longer than {limit} seconds (RUN_TIMEOUT) and was ended.",
-        Reason.STOPPED: STOPPED_BY_USER,
-        Reason.INTERRUPTED: "The run was interrupted because its worker was shut down.",
-    }
-    return sentences[reason]
 
 
 def _words(words: str | None) -> str:

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -23,13 +23,13 @@ from rq.worker import BaseWorker, Worker
 
 from jobs.beat import BEAT_SECONDS, beat
 from jobs.connection import stop_waiting
-from jobs.document import Reason, State
-from jobs.execute import EXECUTE_RUN
+from jobs.execute import EXECUTE_RUN, environment_secrets
 from jobs.meta import RunMeta, meta_from_json, meta_to_job
-from jobs.outcome import close_run
+from jobs.outcome import close_cut_off
 from jobs.queue import RunQueue
 from jobs.reconcile import Reconciler
-from jobs.verdict import Verdict
+from jobs.verdict import HORSE_DIED, STOPPED
+from runner.catalog import TaskCatalog
 from runner.errors import SettingsError
 from runner.ids import new_run_id, parse_run_id, parse_task_id
 from runner.log import configure_logging, log_event
@@ -80,6 +80,8 @@ class RunWorker(Worker):
             raise SystemExit(str(error)) from None
         configure_logging(self.settings.log_level)
         self._left = threading.Event()
+        self._was_born = False
+        self._between_beats = threading.Lock()
         kwargs["job_class"] = RunJob
         super().__init__(queues, name=name or f"{socket.gethostname()}-{os.getpid()}-{new_run_id()[:6]}", **kwargs)
 
@@ -137,16 +139,37 @@ class RunWorker(Worker):
             pipeline.execute()
         log_event("given_back", run=job.id, worker=self.name)
 
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:
+        """As RQ's, but never in the middle of a beat: a lock that the beat's thread holds then (Python 3.11 has one in
+        every `cached_property`) would be held in the work-horse for ever."""
+        with self._between_beats:
+            super().fork_work_horse(job, queue)
+        if self._stop_requested:  # since the job was taken, when there was no horse yet to be told
+            self._end_horse()
+
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """Take no new job, end the running one, leave. May be called again; speaks to nobody but our own horse."""
         self._stop_requested = True
         self._shutdown_requested_date = now()
         stop_waiting()
         if self.horse_pid:
-            os.kill(self.horse_pid, signal.SIGTERM)
-            killer = threading.Timer(HORSE_SECONDS, self.kill_horse)
-            killer.daemon = True
-            killer.start()
+            self._end_horse()
+
+    def _end_horse(self) -> None:
+        """Ask the work-horse to end its run, and kill it if that takes too long. It may just have ended by itself: a
+        signal can come after it was waited for, and before RQ has noted that."""
+        pid = self.horse_pid
+
+        def kill_if_still_there() -> None:
+            if self.horse_pid == pid:  # and not 0 meanwhile, which would mean ourselves
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        killer = threading.Timer(HORSE_SECONDS, kill_if_still_there)
+        killer.daemon = True
+        killer.start()
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
         """The horse died before it could record an outcome: end what it left behind, and record that."""
@@ -154,6 +177,11 @@ class RunWorker(Worker):
         if closed is not None:
             job.meta = meta_to_job(closed)
             job.save_meta()
+
+    def register_birth(self) -> None:
+        """As RQ's."""
+        Worker.register_birth(self)
+        self._was_born = True
 
     def teardown(self) -> None:
         """Sign off, if Redis is still there."""
@@ -186,24 +214,43 @@ class RunWorker(Worker):
         end_processes(run_id)
         folder = RunFolder(self.settings.tasks_root, task_id, run_id)
         meta = meta_from_json(folder.read_record() or b"")
-        message = "The run was interrupted: the process that carried it out was ended."
-        verdict = Verdict(State.ERROR, Reason.INTERRUPTED, message)
-        return None if meta is None else close_run(folder, meta, verdict, None)
+        if meta is None:
+            return None
+        cut = STOPPED if folder.stop_requested() else HORSE_DIED
+        return close_cut_off(folder, meta, cut, None, self._files())
 
     def _keep_beating(self) -> None:
         """Give a sign of life, and every other time look after what others may have left behind."""
         reconciler = self._reconciler()
         for number in itertools.count():
-            current = [execution.job_id for execution in [*self.executions.values()]]
-            beat(self.connection, self.name, current[0] if current else None)
-            if number % ROUND_BEATS == 0:
-                self._reconcile(reconciler)
+            with self._between_beats:
+                self._stay_registered()
+                current = [execution.job_id for execution in [*self.executions.values()]]
+                beat(self.connection, self.name, current[0] if current else None)
+                if number % ROUND_BEATS == 0:
+                    self._reconcile(reconciler)
             if self._left.wait(BEAT_SECONDS):
                 return
 
+    def _stay_registered(self) -> None:
+        """Tell Redis again that this worker exists, if it has forgotten that (it was emptied, say)."""
+        try:
+            if self._was_born and not self._stop_requested and not self._is_registered():
+                self.connection.delete(self.key)
+                self.register_birth()
+                log_event("registered_again", worker=self.name)
+        except RedisError as error:
+            log_event("not_registered", level=logging.WARNING, worker=self.name, because=error)
+
+    def _is_registered(self) -> bool:
+        return bool(self.connection.sismember(self.redis_workers_keys, self.key))
+
+    def _files(self) -> RunFiles:
+        return RunFiles(self.settings.tasks_root, environment_secrets(self.settings))
+
     def _reconciler(self) -> Reconciler:
-        files = RunFiles(self.settings.tasks_root)
-        accepting = RunQueue(self.settings, self.connection, files)
+        files = self._files()
+        accepting = RunQueue(self.settings, self.connection, files, TaskCatalog(self.settings.tasks_root))
         return Reconciler(self.queues[0], files, accepting.enqueue, partial(fail_job, self))
 
     def _reconcile(self, reconciler: Reconciler) -> None:

@@ -11,7 +11,7 @@ from runner.settings import Settings
 RUN_ID_VARIABLE = "BUGNINJA_RUN_ID"
 TASK_ID_VARIABLE = "BUGNINJA_TASK_ID"
 SHIM = Path(__file__).parent / "shim"
-OURS = ("REDIS_URL", "HOST", "PORT", "HONCHO_PROCESS_NAME")  # the stack's own affairs, not the CLI's
+OURS = ("REDIS_URL", "API_TOKEN", "HOST", "PORT", "HONCHO_PROCESS_NAME")  # the stack's own affairs, not the CLI's
 
 
 class Command(NamedTuple):

@@ -25,6 +25,14 @@ class Invalid(RunnerError):
     """A parameter of a request does not fit."""
 
 
+class BodyTooLarge(RunnerError):
+    """The request's body is larger than any that we read."""
+
+
+class BodyNotRead(RunnerError):
+    """The request's body is of a type that we do not read."""
+
+
 class TaskBroken(RunnerError):
     """The task's TOML file exists and cannot be used. `path` is relative to the project, `line` counts from 1."""
 
@@ -44,6 +52,13 @@ class CommandNotStarted(RunnerError):
     def __init__(self, program: str, problem: str) -> None:
         self.program, self.problem = program, problem
         super().__init__(f"The command '{program}' could not be started: {problem}")
+
+
+class ProjectGone(RunnerError):
+    """The project's folder is not there (any more)."""
+
+    def __init__(self) -> None:
+        super().__init__("The project's folder 'tasks' is gone: PROJECT_ROOT has to be a folder that has it.")
 
 
 class NotAccepted(RunnerError):

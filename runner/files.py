@@ -5,6 +5,11 @@ import tempfile
 from pathlib import Path
 
 
+def is_in_place(path: Path) -> bool:
+    """Whether the last part of the path is what it says, and no link to something else (or to itself)."""
+    return os.path.realpath(path) == os.path.join(os.path.realpath(path.parent), path.name)
+
+
 def read_if_there(path: Path) -> bytes | None:
     """The file's content, or None if it does not exist."""
     try:

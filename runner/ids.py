@@ -5,6 +5,8 @@ from typing import NewType
 
 from cuid2 import create_id, is_cuid
 
+from runner.errors import NotFound
+
 RunId = NewType("RunId", str)
 TaskId = NewType("TaskId", str)
 
@@ -24,6 +26,14 @@ def new_run_id() -> RunId:
 def parse_run_id(text: str) -> RunId | None:
     """The text as a run ID, or None if no run can have that name."""
     return RunId(text) if is_cuid(text, RUN_ID_LENGTH, RUN_ID_LENGTH) else None
+
+
+def check_run_id(text: str) -> RunId:
+    """The text (from outside) as a run ID. Raises `NotFound` if no run can have that name."""
+    run_id = parse_run_id(text)
+    if run_id is None:
+        raise NotFound(f"There is no run '{shown(text)}': the ID of a run is {RUN_ID_RULE}.")
+    return run_id
 
 
 def parse_task_id(text: str) -> TaskId | None:

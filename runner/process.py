@@ -38,6 +38,7 @@ class CliProcess:
     def __init__(self, command: Command, run_id: RunId, log: Path, redactor: Redactor) -> None:
         """Start it. Raises `CommandNotStarted`."""
         self.run_id = run_id
+        self.printed = 0  # bytes so far
         program = command.argv[0]
         try:
             self._log = LogFile(log, redactor)
@@ -69,8 +70,14 @@ class CliProcess:
     def _read_output(self) -> None:
         with self._process.stdout as output:
             while chunk := os.read(output.fileno(), CHUNK_BYTES):
+                self.printed += len(chunk)
                 self._log.feed(chunk)
         self._log.close()
+
+    @property
+    def log_problem(self) -> str | None:
+        """Why the log does not have all that was printed; None if it has."""
+        return self._log.problem
 
     @property
     def pid(self) -> int:

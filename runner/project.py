@@ -1,19 +1,25 @@
-"""What a Bugninja project says about its tasks: `tasks/TASK/task_TASK.toml` -> frozen values.
+"""What a Bugninja project says of itself and its tasks: `bugninja.toml`, `tasks/TASK/task_TASK.toml` -> frozen values.
 
-The shape of the file is Bugninja 0.1.6's. `[secrets]`, `[task.http_auth]` and `[run_config.proxy]` are not read here.
+The shape of the files is Bugninja 0.1.6's. Of `[secrets]` only the names are read here, of `[task.http_auth]` and
+`[run_config.proxy]` nothing.
 """
 
+import math
+import os
 import re
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
-from runner.errors import NotFound, TaskBroken
+from runner.errors import NotFound, ProjectGone, TaskBroken
+from runner.files import is_in_place
 from runner.ids import TASK_ID_RULE, TaskId, parse_task_id, shown
 
 DEFAULT_VIEWPORT = (1920, 1080)  # what `bugninja add` writes
+MAX_PIXELS = 100_000
 LINE_OF_TOML_ERROR = re.compile(r"\(at line (\d+), column \d+\)")
 
 
@@ -42,13 +48,25 @@ class Browser(Struct, frozen=True):
 
 
 class Task(Struct, frozen=True):
-    """One task of the project."""
+    """One task of the project. Its texts may still have secrets in them. `cuid` is the ID that Bugninja gave it.
+
+    `created_at` is the file's own word, or else `updated_at`, which is when the file last changed (both UTC).
+    """
 
     id: TaskId
+    cuid: str | None
     name: str
     description: str
     goal: str
+    start_url: str
+    extra_rules: tuple[str, ...]
+    allowed_domains: tuple[str, ...]
+    priority: str
+    category: str | None
+    secret_names: tuple[str, ...]
     browser: Browser
+    created_at: datetime
+    updated_at: datetime
 
     @property
     def browser_config_id(self) -> str:
@@ -56,19 +74,70 @@ class Task(Struct, frozen=True):
         return browser_config_id(self.id)
 
 
+class Project(Struct, frozen=True):
+    """The project itself. Both times are when its file last changed (UTC); Bugninja writes no others."""
+
+    name: str
+    default_start_url: str
+    created_at: datetime
+    updated_at: datetime
+
+
 def browser_config_id(task_id: TaskId) -> str:
     """The ID of the task's only browser configuration."""
     return f"{task_id}_default"
 
 
+def read_project(root: Path) -> Project:
+    """What `bugninja.toml` says; a project without one, or with a broken one, is named after its folder."""
+    path = root / "bugninja.toml"
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        document = {}
+    modified = datetime.fromtimestamp((path if path.exists() else root).stat().st_mtime, UTC)
+    table = _table(document.get("project"))
+    name, url = table.get("name"), table.get("default_start_url")
+    return Project(
+        name=name if isinstance(name, str) and name.strip() else root.name,
+        default_start_url=url if isinstance(url, str) else "",
+        created_at=modified,
+        updated_at=modified,
+    )
+
+
+def check_project(tasks_root: Path) -> None:
+    """See that the project is there. Raises `ProjectGone`."""
+    if not tasks_root.is_dir():
+        raise ProjectGone
+
+
 def task_folder(tasks_root: Path, task_id: TaskId) -> Path:
-    """The task's folder. Raises `NotFound` if there is none, or if it is a link that leads out of `tasks_root`."""
+    """The task's folder. Raises `NotFound` if there is none, or if it is a link; `ProjectGone`."""
     folder = tasks_root / task_id
+    check_project(tasks_root)
     if not folder.is_dir():
-        raise NotFound(f"There is no task '{task_id}': the project has no folder tasks/{task_id}.")
-    if folder.resolve().parent != tasks_root.resolve():
-        raise NotFound(f"The folder tasks/{task_id} is a link that leads out of tasks/, so it is not used.")
+        raise NotFound(f"Task '{task_id}' was not found: the project has no folder tasks/{task_id}.")
+    if not is_in_place(folder):
+        raise NotFound(f"Task '{task_id}' was not found: tasks/{task_id} is a link, which is not followed.")
     return folder
+
+
+def task_file(tasks_root: Path, name: str) -> tuple[TaskId, Path]:
+    """The task of this name (text from outside), and where its file should be. Raises `NotFound`."""
+    task_id = parse_task_id(name)
+    if task_id is None:
+        raise NotFound(f"Task '{shown(name)}' was not found: the name of a task is {TASK_ID_RULE}.")
+    folder = task_folder(tasks_root, task_id)
+    path = folder / f"task_{task_id}.toml"
+    if not is_in_place(path):
+        raise NotFound(f"Task '{task_id}' was not found: {shown_path(task_id)} is a link, which is not followed.")
+    return task_id, path
+
+
+def shown_path(task_id: TaskId) -> str:
+    """What messages call the task's file."""
+    return f"tasks/{task_id}/task_{task_id}.toml"
 
 
 def read_task(tasks_root: Path, name: str) -> Task:
@@ -76,52 +145,67 @@ def read_task(tasks_root: Path, name: str) -> Task:
 
     Raises `NotFound` if no task has that name, `TaskBroken` if its TOML cannot be used (with file and line).
     """
-    task_id = parse_task_id(name)
-    if task_id is None:
-        raise NotFound(f"There is no task '{shown(name)}': the name of a task is {TASK_ID_RULE}.")
-    folder = task_folder(tasks_root, task_id)
-    shown_path = f"tasks/{task_id}/task_{task_id}.toml"
-    path = folder / f"task_{task_id}.toml"
-    if path.resolve().parent != folder.resolve():
-        raise NotFound(f"{shown_path} is a link that leads out of the task's folder, so it is not used.")
+    task_id, path = task_file(tasks_root, name)
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content, modified = file.read(), os.fstat(file.fileno()).st_mtime
     except FileNotFoundError:
-        raise NotFound(f"There is no task '{task_id}': the file {shown_path} does not exist.") from None
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise TaskBroken(shown_path, line, "the file is not UTF-8 text.") from None
+        raise NotFound(f"Task '{task_id}' was not found: the file {shown_path(task_id)} does not exist.") from None
     except OSError as error:
-        raise TaskBroken(shown_path, None, f"the file cannot be read ({error.strerror}).") from None
-    return parse_task(task_id, text, shown_path)
+        raise TaskBroken(shown_path(task_id), None, f"the file cannot be read ({error.strerror}).") from None
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise TaskBroken(shown_path(task_id), line, "the file is not UTF-8 text.") from None
+    return parse_task(task_id, text, datetime.fromtimestamp(modified, UTC))
 
 
-def parse_task(task_id: TaskId, text: str, shown_path: str) -> Task:
-    """TOML text -> `Task`. Pure. Raises `TaskBroken`; `shown_path` is what its message calls the file."""
+def parse_task(task_id: TaskId, text: str, updated_at: datetime) -> Task:
+    """TOML text -> `Task`. Pure. Raises `TaskBroken`.
+
+    What the CLI needs must fit; what is only shown (rules, domains, priority) is left out where it does not.
+    """
+    path = shown_path(task_id)
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError is one, and so is a number of thousands of digits
         found = LINE_OF_TOML_ERROR.search(str(error))
         line = int(found.group(1)) if found else text.count("\n") + 1
-        raise TaskBroken(shown_path, line, f"this is not TOML: {error}.") from None
+        raise TaskBroken(path, line, f"this is not TOML: {error}.") from None
     except RecursionError:
-        raise TaskBroken(shown_path, None, "the tables and arrays are nested too deep.") from None
+        raise TaskBroken(path, None, "the tables and arrays are nested too deep.") from None
     table = document.get("task")
     if not isinstance(table, dict):
-        raise TaskBroken(shown_path, None, "the table [task] is missing.")
-    name = _text(shown_path, text, table, "name", task_id)
-    description = _text(shown_path, text, table, "description", "")
-    goal = _text(shown_path, text, table, "goal", description)
-    return Task(task_id, name, description, goal, _browser(document.get("run_config"), shown_path, text))
+        raise TaskBroken(path, None, "the table [task] is missing.")
+    description = _text(path, text, table, "description", "")
+    metadata = _table(document.get("metadata"))
+    category, cuid = table.get("category"), metadata.get("task_id")
+    return Task(
+        id=task_id,
+        cuid=cuid if isinstance(cuid, str) and cuid else None,
+        name=_text(path, text, table, "name", task_id),
+        description=description,
+        goal=_text(path, text, table, "goal", description),
+        start_url=_text(path, text, table, "start_url", ""),
+        extra_rules=_texts(table.get("extra_instructions")),
+        allowed_domains=_texts(table.get("allowed_domains")),
+        priority=_priority(table.get("priority")),
+        category=category if isinstance(category, str) else None,
+        secret_names=tuple(_table(document.get("secrets"))),
+        browser=_browser(document.get("run_config"), path, text),
+        created_at=_time(metadata.get("created_date")) or updated_at,
+        updated_at=updated_at,
+    )
 
 
-def _browser(run_config: Any, shown_path: str, text: str) -> Browser:
+def _browser(run_config: Any, path: str, text: str) -> Browser:
     table = {} if run_config is None else run_config
     if not isinstance(table, dict):
-        raise TaskBroken(shown_path, _line_of(text, "run_config"), "run_config must be a table.")
-    width = _positive(shown_path, text, table, "viewport_width", DEFAULT_VIEWPORT[0])
-    height = _positive(shown_path, text, table, "viewport_height", DEFAULT_VIEWPORT[1])
-    user_agent = _text(shown_path, text, table, "user_agent", "")
+        raise TaskBroken(path, _line_of(text, "run_config"), "run_config must be a table.")
+    width = _positive(path, text, table, "viewport_width", DEFAULT_VIEWPORT[0])
+    height = _positive(path, text, table, "viewport_height", DEFAULT_VIEWPORT[1])
+    user_agent = _text(path, text, table, "user_agent", "")
     return Browser("chromium", user_agent, Viewport(width, height), _geolocation(table.get("geolocation")))
 
 
@@ -135,22 +219,63 @@ def _geolocation(table: Any) -> Geolocation | None:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """The value as a number that JSON can say."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
-def _text(shown_path: str, text: str, table: dict[str, Any], key: str, default: str) -> str:
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def _priority(value: Any) -> str:
+    return value if value in ("low", "medium", "high", "critical") else "medium"
+
+
+def _time(value: Any) -> datetime | None:
+    """A time of the file in UTC. Bugninja 0.1.6 writes two zones: `2026-11-23T03:07:37.606113+00:00Z`."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.removesuffix("Z") if value[-7:-6] in ("+", "-") else value)
+        except ValueError:
+            return None
+    if not isinstance(value, datetime):
+        return None
+    try:
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    except OverflowError:  # the first or the last day that there is
+        return None
+
+
+def _text(path: str, text: str, table: dict[str, Any], key: str, default: str) -> str:
     value = table.get(key, default)
     if not isinstance(value, str):
-        raise TaskBroken(shown_path, _line_of(text, key), f"{key} is {shown(repr(value))}; expected is a text.")
+        raise TaskBroken(path, _line_of(text, key), f"{key} is {_kind(value)}; expected is a text.")
     return value
 
 
-def _positive(shown_path: str, text: str, table: dict[str, Any], key: str, default: int) -> int:
+def _positive(path: str, text: str, table: dict[str, Any], key: str, default: int) -> int:
     value = table.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        problem = f"{key} is {shown(repr(value))}; expected is a whole number of pixels from 1."
-        raise TaskBroken(shown_path, _line_of(text, key), problem)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_PIXELS:
+        problem = f"{key} is {_kind(value)}; expected is a whole number of pixels from 1 to {MAX_PIXELS}."
+        raise TaskBroken(path, _line_of(text, key), problem)
     return value
+
+
+def _kind(value: Any) -> str:
+    """What a value of the file is, in words. Only numbers are repeated: a text may be a secret."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return shown(repr(value))
+    names = {str: "a text", list: "an array", dict: "a table", bool: "true or false"}
+    return names.get(type(value), "a time")
 
 
 def _line_of(text: str, key: str) -> int | None:

@@ -15,6 +15,7 @@ from urllib.parse import quote, quote_plus
 SHORTEST = 4  # characters; shorter values are only taken out where they are the whole text
 BREAK = r"[ \t]*[│┃║|]?[ \t]*\n[ \t]*[│┃║|]?[ \t]*"  # rich breaks a line anywhere, inside a panel or not
 WRAP = f"(?:{BREAK})?"
+WHOLE_PATH = r"(?<![\w.\-\]]){}(?![\w-])"
 SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 PANEL_SIDES = "│┃║|"
 
@@ -43,7 +44,8 @@ class Redactor:
                 self._stand_ins.setdefault(form, secret.stand_in)
         self._forms = sorted((form for form in self._stand_ins if len(form) >= SHORTEST), key=len, reverse=True)
         self._skeletons = [_skeleton(form)[0] for form in self._forms]
-        self._pattern = _pattern(self._forms) if self._forms else None
+        paths = {form for secret in self.secrets if secret.instead for form in forms(secret.value)}
+        self._pattern = _pattern(self._forms, paths) if self._forms else None
 
     def text(self, text: str) -> str:
         """The text without the secrets."""
@@ -52,14 +54,15 @@ class Redactor:
             return whole
         return text if self._pattern is None else self._pattern.sub(self._replace, text)
 
-    def value(self, value: Any) -> Any:
-        """The same for every text in lists, tuples and dicts, their keys included; all else is returned as it is."""
+    def value(self, value: Any, kept: frozenset[str] = frozenset()) -> Any:
+        """The same for every text in lists, tuples and dicts, their keys included except those in `kept`, whose meaning
+        must stay; all else is returned as it is."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
-            return {self.value(key): self.value(item) for key, item in value.items()}
+            return {key if key in kept else self.value(key): self.value(item, kept) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return type(value)(self.value(item) for item in value)
+            return type(value)(self.value(item, kept) for item in value)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return self._stand_ins.get(str(value), value)
         return value
@@ -95,9 +98,11 @@ class Redactor:
 NOTHING_SECRET = Redactor(())
 
 
-def _pattern(ordered: list[str]) -> re.Pattern[str]:
+def _pattern(ordered: list[str], paths: set[str]) -> re.Pattern[str]:
+    """A group per form. A path is only found where it is a whole one, not behind a host name in a URL."""
     starts = "".join(sorted({re.escape(form[0]) for form in ordered}))
-    return re.compile(f"(?=[{starts}])(?:" + "|".join(f"({_wrapped(form)})" for form in ordered) + ")")
+    groups = (f"({WHOLE_PATH.format(_wrapped(form))})" if form in paths else f"({_wrapped(form)})" for form in ordered)
+    return re.compile(f"(?=[{starts}])(?:" + "|".join(groups) + ")")
 
 
 def _wrapped(form: str) -> str:

@@ -1,5 +1,6 @@
 """Where the files of a run are: `tasks/TASK/runs/RUN_ID/` is ours, `tasks/TASK/traversals/` is the CLI's."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -10,6 +11,10 @@ from typing import NamedTuple
 
 from runner.files import read_if_there, replace_file, sync_folder
 from runner.ids import RunId, TaskId
+
+LOG_MODE = 0o600
+RESERVED_BYTES = 16 * 1024  # for the record of a run's end
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class RunFolder(NamedTuple):
@@ -34,19 +39,55 @@ class RunFolder(NamedTuple):
         """The durable copy of the run's metadata."""
         return self.path / "run.json"
 
+    def record_identity(self) -> tuple[int, int, int] | None:
+        """What changes whenever the record does; None if there is none."""
+        try:
+            status = self.record.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
     def read_record(self) -> bytes | None:
         """The record's JSON, or None if this run was never accepted (or was deleted)."""
         return read_if_there(self.record)
 
     def write_record(self, content: bytes) -> None:
-        """Replace the record in one step; it is on the disk when this returns. Raises `OSError`."""
-        replace_file(self.record, content)
+        """Replace the record in one step; it is on the disk when this returns. Raises `OSError`.
+
+        On a full disk it takes the space that was reserved for it when the run was accepted.
+        """
+        try:
+            replace_file(self.record, content)
+        except OSError as error:
+            if error.errno not in FULL or not self._reserve.exists():
+                raise
+            self.release()
+            replace_file(self.record, content)
+
+    def release(self) -> None:
+        """Give the reserved space back: no record will be written any more, or it is needed now."""
+        self._reserve.unlink(missing_ok=True)
+
+    @property
+    def _reserve(self) -> Path:
+        return self.path / "reserve"
+
+    def request_stop(self) -> None:
+        """Ask whoever carries out the run to end it; may be asked again. On the disk, so that it needs no Redis and
+        outlives every process. Raises `OSError`."""
+        (self.path / "stop").touch(LOG_MODE)
+        sync_folder(self.path)
+
+    def stop_requested(self) -> bool:
+        """Whether somebody has asked for the run's end."""
+        return (self.path / "stop").exists()
 
     def create(self, content: bytes) -> None:
         """Make the folder with its first record, durably. Raises `OSError`; then nothing of it stays."""
         try:
             self.path.mkdir(parents=True)
             replace_file(self.record, content)
+            self._reserve.write_bytes(bytes(RESERVED_BYTES))
             sync_folder(self.path.parent)
         except FileExistsError:
             raise

@@ -21,7 +21,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -118,7 +118,7 @@ def read_script(project: Path, task_name: str) -> Script:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CannotRun("Task Not Found", f"Task '{task_name}' has invalid TOML syntax: {error}") from None
-    task = parse_task(task_id, text, path.name)
+    task = parse_task(task_id, text, datetime.fromtimestamp(path.stat().st_mtime, UTC))
     start_url = document["task"].get("start_url")
     if not isinstance(start_url, str) or urlsplit(start_url).scheme not in ("http", "https"):
         raise CannotRun("Execution Error", f"start_url is {start_url!r}; expected is an http or https URL.")

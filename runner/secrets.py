@@ -19,7 +19,7 @@ def secrets_of_task(document: Mapping[str, Any]) -> Iterator[Secret]:
     yield from _named(document.get("secrets"))
     yield from _login("HTTP_AUTH", task.get("http_auth"))
     yield from _login("PROXY", run_config.get("proxy"))
-    yield from _in_url("START_URL", task.get("start_url"))
+    yield from secrets_of_url("START_URL", task.get("start_url"))
 
 
 def secrets_of_traversal(document: Mapping[str, Any]) -> Iterator[Secret]:
@@ -29,7 +29,7 @@ def secrets_of_traversal(document: Mapping[str, Any]) -> Iterator[Secret]:
     yield from _login("HTTP_AUTH", document.get("http_auth"))
     yield from _login("HTTP_AUTH", browser.get("http_credentials"))
     yield from _login("PROXY", browser.get("proxy"))
-    yield from _in_url("START_URL", document.get("start_url"))
+    yield from secrets_of_url("START_URL", document.get("start_url"))
     for headers in (browser.get("extra_http_headers"), browser.get("headers")):
         yield from _headers(headers)
 
@@ -48,10 +48,10 @@ def secrets_of_environment(environ: Mapping[str, str], project_root: Path) -> It
 
 def read_task_secrets(tasks_root: Path, task_id: TaskId) -> tuple[Secret, ...]:
     """The secrets in the task's file as it is now; none if it cannot be read (then the CLI has none either)."""
-    content = read_if_there(tasks_root / task_id / f"task_{task_id}.toml")
     try:
+        content = read_if_there(tasks_root / task_id / f"task_{task_id}.toml")
         return tuple(secrets_of_task(tomllib.loads((content or b"").decode("utf-8"))))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         return ()
 
 
@@ -91,10 +91,11 @@ def _login(name: str, table: Any) -> Iterator[Secret]:
     username, password = (str(login.get(key) or "") for key in ("username", "password"))
     if username or password:
         yield from credentials(name, username, password)
-    yield from _in_url(name, login.get("server"))
+    yield from secrets_of_url(name, login.get("server"))
 
 
-def _in_url(name: str, url: Any) -> Iterator[Secret]:
+def secrets_of_url(name: str, url: Any) -> Iterator[Secret]:
+    """The user name and the password in a URL, if there are any."""
     if not isinstance(url, str) or "@" not in url:
         return
     try:

@@ -1,5 +1,6 @@
 """Environment -> one frozen `Settings`. Every variable, its type, its default and its error message stand here only."""
 
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from runner.errors import SettingsError
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 DAY = 24 * 60 * 60
+HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
+TOKEN_LENGTH = 16  # characters of the shortest token
+SECRET = ("API_TOKEN",)  # variables whose value no message repeats; REDIS_URL is one if there is a password in it
 
 
 class Rejected(ValueError):
@@ -96,6 +100,22 @@ def _origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+def _hosts(text: str) -> tuple[str, ...]:
+    hosts = tuple(host.strip().lower() for host in text.split(",") if host.strip())
+    for host in hosts:
+        if host != "*" and not HOST_NAME.fullmatch(host):
+            raise Rejected(
+                f"host names without ports such as localhost or [::1], separated by commas ({host!r} is none)"
+            )
+    return hosts
+
+
+def _token(text: str) -> str:
+    if text and not (len(text) >= TOKEN_LENGTH and text.isascii() and text.isprintable() and " " not in text):
+        raise Rejected(f"at least {TOKEN_LENGTH} printable ASCII characters without blanks")
+    return text
+
+
 def _log_level(text: str) -> str:
     if text.upper() not in LOG_LEVELS:
         raise Rejected("one of " + ", ".join(LOG_LEVELS))
@@ -120,13 +140,29 @@ VARIABLES: Mapping[str, Variable] = {
         "1", _whole_number(0, 1000, "runs"), "runs of one task that may be carried out at once; 0 is any number"
     ),
     "RUN_TIMEOUT": Variable("3600", _whole_number(1, 30 * DAY, "seconds"), "seconds until a run is ended"),
+    "RUN_IDLE_TIMEOUT": Variable(
+        "0",
+        _whole_number(0, 30 * DAY, "seconds"),
+        "seconds without a new step or any output until a run is ended; 0 is never",
+    ),
+    "STOP_GRACE": Variable(
+        "5", _whole_number(0, 30, "seconds"), "seconds that a CLI has to end by itself when it is asked to"
+    ),
     "RUN_TTL": Variable(
         str(30 * DAY), _whole_number(60, 3650 * DAY, "seconds"), "seconds that a finished run stays in Redis"
+    ),
+    "RUNS_KEEP_DAYS": Variable("0", _whole_number(0, 3650, "days"), "`make prune` deletes older runs; 0 keeps them"),
+    "RUNS_KEEP": Variable(
+        "0", _whole_number(0, 1_000_000, "runs"), "`make prune` keeps so many runs of a task; 0 keeps them all"
     ),
     "QUEUE_NAME": Variable("bugninja", _queue_name, "the RQ queue"),
     "HOST": Variable("127.0.0.1", _host, "the address that the web process listens on"),
     "PORT": Variable("8000", _whole_number(1, 65535, "a port"), "the port that the web process listens on"),
     "CORS_ORIGINS": Variable(DEFAULT_ORIGINS, _origins, "origins whose pages may read the answers"),
+    "ALLOWED_HOSTS": Variable(
+        "localhost,127.0.0.1,[::1]", _hosts, "names by which clients may call the web process; * is any"
+    ),
+    "API_TOKEN": Variable("", _token, "if set, every call but /health needs it as `Authorization: Bearer`"),
     "LOG_LEVEL": Variable("INFO", _log_level, "how much is logged: " + ", ".join(LOG_LEVELS)),
 }
 
@@ -142,11 +178,17 @@ class Settings:
     runner_replay_command: tuple[str, ...]
     runs_per_task: int
     run_timeout: int
+    run_idle_timeout: int
+    stop_grace: int
     run_ttl: int
+    runs_keep_days: int
+    runs_keep: int
     queue_name: str
     host: str
     port: int
     cors_origins: tuple[str, ...]
+    allowed_hosts: tuple[str, ...]
+    api_token: str
     log_level: str
 
     @property
@@ -156,7 +198,8 @@ class Settings:
 
 
 def _problem(name: str, value: str, expectation: str) -> str:
-    shown = "(its value is not repeated here)" if name == "REDIS_URL" and "@" in value else repr(value)
+    hidden = name in SECRET or (name == "REDIS_URL" and "@" in value)
+    shown = "(its value is not repeated here)" if hidden else repr(value)
     return f"{name} is {shown}; expected is {expectation}."
 
 

@@ -8,13 +8,14 @@ value does not hide the rest of a run.
 
 import re
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
 from runner.errors import TraversalBroken
-from runner.redaction import Redactor, Secret
+from runner.redaction import NOTHING_SECRET, Redactor, Secret
 from runner.secrets import secrets_of_traversal
 
 FileStatus = Literal["PENDING", "SUCCESSFUL", "FAILED"]
@@ -22,6 +23,27 @@ Parameter = str | int | float | bool | None
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 ACTION_KEY = re.compile(r"action_(\d{1,9})")
+# The names that decide what a run is: a secret that is one of them must not turn a failure into a success.
+KEYS = frozenset(
+    {
+        "action",
+        "brain_state_id",
+        "dom_element_data",
+        "screenshot_filename",
+        "xpath",
+        "evaluation_previous_goal",
+        "memory",
+        "next_goal",
+        "done",
+        "text",
+        "success",
+        "go_to_url",
+        "url",
+        "input_text",
+        "click_element_by_index",
+        "index",
+    }
+)
 MAX_TEXT = 100_000  # characters kept of one text of a step
 
 
@@ -68,8 +90,10 @@ class Traversal(Struct, frozen=True):
         return text if isinstance(text, str) and text.strip() else None
 
 
-def parse_traversal(content: bytes, secrets: Iterable[Secret] = ()) -> Traversal:
+def parse_traversal(content: bytes, secrets: Iterable[Secret] | None = ()) -> Traversal:
     """The traversal in this UTF-8 JSON, without these secrets and without those that it names itself.
+
+    With None for `secrets` all of them stay in it, which is faster; such a traversal must not be shown.
 
     Raises `TraversalBroken` if it is half a file, no JSON, or no traversal.
     """
@@ -85,7 +109,8 @@ def parse_traversal(content: bytes, secrets: Iterable[Secret] = ()) -> Traversal
         raise TraversalBroken(f"it holds a JSON {_json_name(document)}; expected is an object")
     if not isinstance(document.get("actions"), dict) or not isinstance(document.get("brain_states"), dict):
         raise TraversalBroken("it lacks the objects 'actions' and 'brain_states'")
-    clean = Redactor([*secrets, *secrets_of_traversal(document)]).value
+    redactor = NOTHING_SECRET if secrets is None else Redactor([*secrets, *secrets_of_traversal(document)])
+    clean = partial(redactor.value, kept=KEYS)
     return Traversal(
         status=status if (status := document.get("status")) in ("PENDING", "SUCCESSFUL", "FAILED") else None,
         is_replay=document.get("run_type") == "REPLAY",

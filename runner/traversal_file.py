@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from runner.errors import TraversalBroken
+from runner.errors import NotFound, TraversalBroken
+from runner.files import is_in_place
 from runner.ids import RunId, TaskId, parse_run_id, parse_task_id
 from runner.redaction import Secret
 from runner.secrets import read_task_secrets
@@ -19,8 +20,12 @@ from runner.traversal import Traversal, parse_traversal
 SUFFIX = ".json"
 STAMP = re.compile(r"traverse_(\d{8}_\d{6})_")
 MAX_TRAVERSAL_BYTES = 64 * 1024 * 1024
+WRITING_SECONDS = 600  # the longest that a CLI which still works on a run leaves its file alone
 CACHE_BYTES = 64 * 1024 * 1024
 SETTLED_NS = 2_000_000_000  # file systems stamp a folder to the second at worst: a younger listing may be incomplete
+
+
+Identity = tuple[int, int, int]  # inode, time of the last change in nanoseconds, size in bytes
 
 
 class Reading(NamedTuple):
@@ -39,6 +44,17 @@ class Reading(NamedTuple):
 NOTHING_YET = Reading(None, None, None)
 
 
+class Look(NamedTuple):
+    """A traversal file as it is now: its name, what identifies its content, and what it says."""
+
+    name: str
+    identity: Identity | None
+    reading: Reading
+
+
+NOT_THERE = Look("", None, NOTHING_YET)
+
+
 class Content(NamedTuple):
     """A file's content, named by what changes whenever it does."""
 
@@ -53,6 +69,11 @@ class Listing(NamedTuple):
     modified: int
     settled: bool
     names: Mapping[str, str]
+
+
+def is_abandoned(modified: float) -> bool:
+    """Whether a recording that last changed then (seconds since 1970), and that no job answers for, will stay so."""
+    return time.time() - modified > WRITING_SECONDS
 
 
 def traversal_run_id(name: str) -> RunId | None:
@@ -79,10 +100,10 @@ class RunFiles:
     def __init__(self, tasks_root: Path, secrets: Iterable[Secret] = ()) -> None:
         """`secrets` are those of the environment; those of a task are read from its file."""
         self.tasks_root = tasks_root
-        self._secrets = tuple(secrets)
+        self.of_environment = tuple(secrets)
         self._lock = threading.Lock()
         self._listings: dict[Path, Listing] = {}
-        self._task_secrets: dict[TaskId, tuple[tuple[int, int, int], tuple[Secret, ...]]] = {}
+        self._task_secrets: dict[TaskId, tuple[Identity, tuple[Secret, ...]]] = {}
         self._contents: OrderedDict[Path, Content] = OrderedDict()
         self._bytes = 0
 
@@ -96,9 +117,21 @@ class RunFiles:
                 return task_id
         return None
 
+    def task_of(self, run_id: RunId) -> TaskId:
+        """The same. Raises `NotFound`."""
+        task_id = self.find_task(run_id)
+        if task_id is None:
+            raise NotFound(f"There is no run '{run_id}'.")
+        return task_id
+
     def task_ids(self) -> Iterator[TaskId]:
         """The names of the folders in `tasks/` that can be tasks, in alphabetical order."""
-        return (TaskId(name) for name in sorted(self._names(self.tasks_root, parse_task_id)))
+        return (TaskId(name) for name in sorted(self._names(self.tasks_root, self._task_id)))
+
+    def version(self, task_id: TaskId) -> tuple[object, object]:
+        """Something that is another thing (`is`) as soon as a run or a traversal of the task came or went."""
+        folder = self.tasks_root / task_id
+        return self._names(folder / "runs", parse_run_id), self._names(folder / "traversals", traversal_run_id)
 
     def traversal_ids(self, task_id: TaskId) -> Set[RunId]:
         """The IDs in the names of all traversal files of the task."""
@@ -127,17 +160,38 @@ class RunFiles:
         path = self.traversal_path(task_id, run_id)
         return NOTHING_YET if path is None else self._read(task_id, path)
 
+    def look(self, task_id: TaskId, run_id: RunId) -> Look:
+        """What the run's traversal says now, secrets included and not kept: only for counting and judging."""
+        path = self.traversal_path(task_id, run_id)
+        if path is None:
+            return NOT_THERE
+        try:
+            with path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                content = file.read(MAX_TRAVERSAL_BYTES + 1)
+        except OSError:
+            return NOT_THERE
+        return Look(path.name, identity_of(status), _parse(content, None, None, status.st_mtime))
+
+    def identity(self, task_id: TaskId, run_id: RunId) -> Identity | None:
+        """What changes whenever the run's traversal does; None if it is not there."""
+        path = self.traversal_path(task_id, run_id)
+        try:
+            return None if path is None else identity_of(path.stat())
+        except OSError:
+            return None
+
     def secrets(self, task_id: TaskId) -> tuple[Secret, ...]:
         """All that is secret around this task, as its file and the environment are now."""
         path = self.tasks_root / task_id / f"task_{task_id}.toml"
         try:
             status = path.stat()
         except OSError:
-            return self._secrets
-        identity = (status.st_ino, status.st_mtime_ns, status.st_size)
+            return self.of_environment
+        identity = identity_of(status)
         known = self._task_secrets.get(task_id)
         if known is None or known[0] != identity:
-            known = (identity, self._secrets + read_task_secrets(self.tasks_root, task_id))
+            known = (identity, self.of_environment + read_task_secrets(self.tasks_root, task_id))
             self._task_secrets[task_id] = known
         return known[1]
 
@@ -146,7 +200,7 @@ class RunFiles:
         try:
             with path.open("rb") as file:
                 status = os.fstat(file.fileno())
-                identity = (status.st_ino, status.st_mtime_ns, status.st_size, secrets)
+                identity = (*identity_of(status), secrets)
                 with self._lock:
                     known = self._contents.get(path)
                     if known is not None:
@@ -172,6 +226,10 @@ class RunFiles:
             while self._bytes > CACHE_BYTES and len(self._contents) > 1:
                 self._bytes -= self._contents.popitem(last=False)[1].size
 
+    def _task_id(self, name: str) -> TaskId | None:
+        """The name as that of a task, unless it is a link: the runs of a task are those of one folder."""
+        return parse_task_id(name) if is_in_place(self.tasks_root / name) else None
+
     def _names(self, folder: Path, key: Callable[[str], str | None]) -> Mapping[str, str]:
         """`key` of each entry of the folder -> its name, without those whose key is None."""
         try:
@@ -180,14 +238,23 @@ class RunFiles:
             if listing is None or not listing.settled or listing.modified != modified:
                 settled = time.time_ns() - modified > SETTLED_NS
                 names = {found: name for name in os.listdir(folder) if (found := key(name)) is not None}
-                listing = Listing(modified, settled, names)
+                same = listing is not None and listing.names == names
+                listing = Listing(modified, settled, listing.names if listing is not None and same else names)
                 self._listings[folder] = listing
         except OSError:
-            return {}
+            return NO_NAMES
         return listing.names
 
 
-def _parse(content: bytes, secrets: Iterable[Secret], last_good: Traversal | None, modified: float) -> Reading:
+NO_NAMES: Mapping[str, str] = {}
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    """What changes whenever the file's content does."""
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _parse(content: bytes, secrets: Iterable[Secret] | None, last_good: Traversal | None, modified: float) -> Reading:
     if len(content) > MAX_TRAVERSAL_BYTES:
         return Reading(last_good, f"it is larger than {MAX_TRAVERSAL_BYTES // 1024 // 1024} MiB", modified)
     try:

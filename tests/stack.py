@@ -62,12 +62,12 @@ class Stack:
         """A connection to the stack's Redis."""
         return Redis(port=self.redis_port, socket_timeout=5)
 
-    def start(self, *command: str, log: str) -> subprocess.Popen[bytes]:
-        """Start a command in a session of its own, printing into `folder/log`."""
+    def start(self, *command: str, log: str, folder: Path = ROOT) -> subprocess.Popen[bytes]:
+        """Start a command in this folder and a session of its own, printing into `log`."""
         with (self.folder / log).open("ab") as output:
             process = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=folder,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -90,11 +90,11 @@ class Stack:
         """What a process has printed so far."""
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
-    def call(self, method: str, path: str) -> Answer:
+    def call(self, method: str, path: str, **headers: str) -> Answer:
         """One HTTP request; `Answer(0, None, {})` if nobody listens."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method)
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method, headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
+            with urllib.request.urlopen(request, timeout=30) as response:
                 return Answer(response.status, json.loads(response.read()), dict(response.headers))
         except urllib.error.HTTPError as error:
             with error:
@@ -110,7 +110,7 @@ class Stack:
 
     def wait_ready(self) -> None:
         """Wait until runs would be carried out."""
-        wait_for(lambda: self.call("GET", "/ready").status == 200, 30, f"/ready in {self.folder}")
+        wait_for(lambda: self.call("GET", "/ready").status == 200, 60, f"/ready in {self.folder}")
 
     def post(self, task: str) -> str:
         """Start a run of the task; returns its ID."""
@@ -125,18 +125,22 @@ class Stack:
         assert isinstance(answer.body, dict)
         return answer.body
 
-    def wait_state(self, run_id: str, *states: str, seconds: float = 30) -> dict[str, Any]:
+    def wait_state(self, run_id: str, *states: str, seconds: float = 60) -> dict[str, Any]:
         """The run's document once it is in one of the states."""
         wait_for(lambda: self.run(run_id)["current_state"] in states, seconds, f"{states} of {run_id} in {self.folder}")
         return self.run(run_id)
 
-    def wait_final(self, run_id: str, seconds: float = 30) -> dict[str, Any]:
+    def wait_final(self, run_id: str, seconds: float = 60) -> dict[str, Any]:
         """The run's document once its state is final."""
         return self.wait_state(run_id, *FINAL, seconds=seconds)
 
     def living(self) -> list[str]:
         """The command lines of all processes of this stack that live."""
         return [" ".join(process.cmdline()) for process in self._processes()]
+
+    def processes_with(self, variable: str, value: str) -> list[psutil.Process]:
+        """All living processes of this stack that have this in their environment."""
+        return [process for process in self._processes() if _environ(process).get(variable) == value]
 
     def close(self) -> None:
         """End everything that was started, and everything that this started in turn."""
@@ -157,6 +161,14 @@ class Stack:
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
-            return process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE
-        except (psutil.Error, OSError):
+            return _environ(process).get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
             return False
+
+
+def _environ(process: psutil.Process) -> dict[str, str]:
+    """The environment of a process; empty if it is gone, or another user's."""
+    try:
+        return process.environ()
+    except (psutil.Error, OSError):
+        return {}

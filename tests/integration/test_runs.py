@@ -57,6 +57,20 @@ def test_parallel_posts_give_as_many_ids_files_and_final_states(project: Project
         assert [path.stem.rpartition("_")[2] for path in project.traversals(task)] == [run_id]
 
 
+def test_fifty_equal_posts_at_once_with_one_key_start_one_run(project: Project, stack: Stack) -> None:
+    project.add_task("buy", "visit pass")
+    path = "/test-runs/execute-configuration/buy/buy_default"
+    key = {"Idempotency-Key": "once"}
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(lambda _: stack.call("POST", path, **key), range(50)))
+    assert sorted(answer.status for answer in answers) == [200] * 49 + [202]
+    (run_id,) = {answer.body["id"] for answer in answers}
+    assert stack.wait_final(run_id)["current_state"] == "FINISHED"
+    assert stack.call("GET", "/test-runs").body["total_count"] == 1
+    assert len(project.traversals("buy")) == 1
+    assert stack.call("POST", path, **key).body["current_state"] == "FINISHED"
+
+
 def child_lives(folder: Path) -> bool:
     """Whether the process that the CLI started in a session of its own is there (and not only waiting for init)."""
     pid = int((folder / "child.pid").read_text())

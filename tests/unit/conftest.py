@@ -1,6 +1,7 @@
 """The whole flow in one process: a fake Redis and RQ's burst worker, but a real CLI process."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from jobs.queue import RunQueue
 from jobs.reconcile import Reconciler
 from jobs.runs import Runs
 from jobs.worker import RunJob, fail_job
+from runner.catalog import TaskCatalog
 from runner.traversal_file import RunFiles
 from tests.project import Project
 
@@ -23,14 +25,14 @@ from tests.project import Project
 class FakeStack:
     """The application on a fake Redis, and a worker that carries out what is queued when it is told to."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, **changes: str) -> None:
         self.project = project
-        self.settings = project.settings()
+        self.settings = project.settings(**changes)
         self.server = fakeredis.FakeServer()
         self.redis = fakeredis.FakeRedis(server=self.server)
         reader = fakeredis.FakeAsyncRedis(server=self.server)
         app = create_app(self.settings, lambda settings: Runs.on(settings, self.redis, reader))
-        self.client = TestClient(app, raise_server_exceptions=False)
+        self.client = TestClient(app, "http://127.0.0.1:8000", raise_server_exceptions=False)
 
     def post(self, task: str, config: str | None = None, prefix: str = "") -> Any:
         return self.client.post(f"{prefix}/test-runs/execute-configuration/{task}/{config or f'{task}_default'}")
@@ -51,13 +53,13 @@ class FakeStack:
         assert response.status_code == status, response.text
         return response.json()
 
-    def reconciler(self) -> Reconciler:
+    def reconciler(self, clock: Callable[[], float] = time.monotonic) -> Reconciler:
         """What a worker looks after others with."""
         files = RunFiles(self.settings.tasks_root)
         queue = Queue("bugninja", connection=self.redis, serializer=JSONSerializer)
-        accepting = RunQueue(self.settings, self.redis, files)
+        accepting = RunQueue(self.settings, self.redis, files, TaskCatalog(self.settings.tasks_root))
         worker = SimpleWorker([queue], connection=self.redis, job_class=RunJob, serializer="json")
-        return Reconciler(queue, files, accepting.enqueue, partial(fail_job, worker))
+        return Reconciler(queue, files, accepting.enqueue, partial(fail_job, worker), clock)
 
     def get(self, run_id: str) -> Any:
         response = self.client.get(f"/test-runs/{run_id}")

@@ -51,6 +51,8 @@ def test_a_run_is_accepted_carried_out_and_told_under_one_id(stack: FakeStack) -
             },
         },
         "queue": None,
+        "stopping": False,
+        "stale": False,
         "progress": {"steps": 0, "last_goal": None, "updated_at": None},
         "failure": None,
         "brain_states": [],
@@ -98,21 +100,21 @@ def test_both_paths_exist_with_and_without_the_prefix(stack: FakeStack, prefix: 
 @pytest.mark.parametrize(
     ("path", "status", "words"),
     [
-        ("nothing/nothing_default", 404, "There is no task 'nothing'"),
+        ("nothing/nothing_default", 404, "Task 'nothing' was not found"),
         (
             "buy/other_default",
             404,
             "Task 'buy' has no browser configuration 'other_default'; it has one, 'buy_default'.",
         ),
         ("broken/broken_default", 422, "tasks/broken/task_broken.toml, line 1: this is not TOML"),
-        ("outside/outside_default", 404, "leads out of tasks/"),
-        ("%2e%2e/x", 404, "There is no task '..'"),
+        ("outside/outside_default", 404, "is a link, which is not followed"),
+        ("%2e%2e/x", 404, "Task '..' was not found"),
         ("..%2Fbuy/x", 404, "Not Found"),
-        ("-rf/x", 404, "There is no task '-rf'"),
-        ("a%00b/x", 404, "There is no task 'a?b'"),
-        ("BUY/x", 404, "There is no task 'BUY'"),
-        ("%C3%BC/x", 404, "There is no task 'ü'"),
-        ("a" * 10_000 + "/x", 404, "There is no task 'aaa"),
+        ("-rf/x", 404, "Task '-rf' was not found"),
+        ("a%00b/x", 404, "Task 'a?b' was not found"),
+        ("BUY/x", 404, "Task 'BUY' was not found"),
+        ("%C3%BC/x", 404, "Task 'ü' was not found"),
+        ("a" * 10_000 + "/x", 404, "Task 'aaa"),
         ("buy/" + "a" * 10_000, 404, "has no browser configuration 'aaa"),
     ],
     ids=lambda value: str(value)[:30],
@@ -153,7 +155,8 @@ def test_without_redis_no_run_is_accepted_and_known_ones_are_told_from_the_disk(
     runs = stack.project.root / "tasks" / "buy" / "runs"
     assert [path.name for path in runs.iterdir()] == [run_id]
     assert stack.get(run_id)["current_state"] == "PENDING"
-    assert stack.client.get("/ready").json() == {"detail": "Redis does not answer.", "redis": False, "workers": 0}
+    ready = {"status": "not ready", "redis": False, "workers": 0, "detail": "Redis does not answer."}
+    assert stack.client.get("/ready").json() == ready
     assert stack.client.get("/health").status_code == 200
     stack.server.connected = True
     stack.work()
@@ -253,7 +256,8 @@ def test_errors_of_http_are_json_too(stack: FakeStack, method: str, path: str, s
 
 
 def test_a_fault_of_ours_shows_no_stack_trace(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.queue.read_task", lambda *_: 1 / 0)
+    stack.project.add_task("buy")
+    monkeypatch.setattr("runner.catalog.read_task", lambda *_: 1 / 0)
     response = stack.post("buy")
     assert response.status_code == 500
     assert response.json() == {"detail": "The server made an error, which is in its log. Nothing was lost."}

@@ -17,12 +17,13 @@ HOME_OF = {
 }
 ORDER = {
     "runner": [
-        "errors", "settings", "ids", "log", "files", "command", "project", "redaction", "secrets", "traversal",
-        "traversal_file", "run_folder", "cli_log", "log_file", "log_slice", "process", "sample_cli",
+        "errors", "settings", "ids", "gate", "log", "files", "command", "project", "catalog", "media", "redaction",
+        "secrets", "traversal", "traversal_file", "run_folder", "removal", "cli_log", "log_file", "span", "process", "sample_cli",
     ],
     "jobs": [
-        "document", "meta", "steps", "verdict", "merge", "connection", "redis_server", "beat", "outcome", "adopt",
-        "execute", "queue", "reconcile", "worker", "reader", "runs",
+        "document", "meta", "task_document", "page", "openapi", "steps", "verdict", "merge", "connection",
+        "redis_server", "beat", "outcome", "adopt", "limits", "execute", "idempotency", "queue", "stop", "reconcile", "worker", "history",
+        "tasks", "reader", "prune", "runs",
     ],
 }  # fmt: skip
 FILES = [ROOT / "app.py", *sorted((ROOT / "jobs").rglob("*.py")), *sorted((ROOT / "runner").rglob("*.py"))]

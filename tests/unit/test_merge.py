@@ -52,8 +52,8 @@ def traversal(*args: Any, **kwargs: Any) -> Traversal:
         (QUEUED, JobState.UNKNOWN, "PENDING", None),  # Redis is away: what the disk knows
         (STARTED, JobState.UNKNOWN, "RUNNING", None),
         (STARTED, JobState.FAILED, "RUNNING", None),  # not over until somebody recorded how it ended
-        (STARTED, JobState.STOPPED, "ERROR", "stopped"),
-        (QUEUED, JobState.STOPPED, "ERROR", "stopped"),
+        (STARTED, JobState.STOPPED, "RUNNING", None),
+        (QUEUED, JobState.STOPPED, "PENDING", None),
         (STARTED, JobState.ENDED, "RUNNING", None),
         (STARTED, JobState.ABSENT, "RUNNING", None),
         (QUEUED, JobState.ABSENT, "PENDING", None),
@@ -125,7 +125,7 @@ def test_actions_without_a_brain_state_are_not_hidden() -> None:
 
 
 def test_a_run_made_by_hand_is_told_from_its_file() -> None:
-    run = FileRun(RUN, TASK, None, None, NOW, NOW + timedelta(seconds=30), abandoned=True)
+    run = FileRun(RUN, TASK, QUEUED.test_case, None, NOW, NOW + timedelta(seconds=30), abandoned=True)
     document = file_document(run, Reading(traversal([VISIT, PASSED], "SUCCESSFUL"), None, 1.0))
     assert (document.current_state, document.origin, document.run_type) == ("FINISHED", "CLI", "AGENTIC")
     assert (document.started_at, document.finished_at) == (NOW, NOW + timedelta(seconds=30))

@@ -168,3 +168,19 @@ def test_a_full_disk_costs_the_log_and_not_the_run(tmp_path: Path, monkeypatch: 
     log.feed(b"two\n")
     log.close()
     assert log.problem == "No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/srv/shop/tasks/x.toml", "./tasks/x.toml"),
+        ("in /srv/shop", "in ."),
+        ("file:///srv/shop/x", "file://./x"),
+        ("--root=/srv/shop --x", "--root=. --x"),
+        ("https://shop.example/srv/shop/login", "https://shop.example/srv/shop/login"),
+        ("http://[::1]/srv/shop", "http://[::1]/srv/shop"),
+        ("/srv/shopping", "/srv/shopping"),
+    ],
+)
+def test_a_local_path_is_taken_out_where_it_is_one(text: str, shown: str) -> None:
+    assert Redactor([Secret("PROJECT_ROOT", "/srv/shop", instead=".")]).text(text) == shown

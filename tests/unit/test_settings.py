@@ -48,6 +48,8 @@ def test_settings_cannot_be_changed() -> None:
         ("PORT", "65536", "from 1 to 65535"),
         ("CORS_ORIGINS", "http://a.example/path", "origins such as"),
         ("CORS_ORIGINS", "*", "origins such as"),
+        ("ALLOWED_HOSTS", "a.example:80", "host names without ports"),
+        ("ALLOWED_HOSTS", "http://a", "host names without ports"),
         ("LOG_LEVEL", "LOUD", "one of DEBUG, INFO"),
     ],
 )
@@ -80,10 +82,18 @@ def test_every_variable_has_its_field_and_stands_in_the_example_and_the_readme()
         assert f"| `{name}` |" in readme
         if name not in ("RUNNER_COMMAND", "RUNNER_REPLAY_COMMAND", "CORS_ORIGINS", "RUN_TTL"):
             assert f"\n{name}={variable.default}\n" in example
-            assert f"| `{name}` | `{variable.default}` |" in readme
+            shown = f"`{variable.default}`" if variable.default else ""
+            assert f"| `{name}` | {shown} |".replace("  ", " ") in readme
 
 
 def test_the_defaults_in_the_procfile_are_those_of_the_settings() -> None:
     procfile = (ROOT / "Procfile").read_text()
     for name in ("REDIS_URL", "QUEUE_NAME"):
         assert f"${{{name}:-{VARIABLES[name].default}}}" in procfile
+
+
+def test_a_bad_token_is_refused_without_being_repeated() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"API_TOKEN": "too-short"})
+    assert "too-short" not in str(caught.value)
+    assert "API_TOKEN is (its value is not repeated here); expected is at least 16" in str(caught.value)

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +143,13 @@ def test_an_accepted_run_that_redis_forgot_is_enqueued_again_once(stack: FakeSta
     stack.project.add_task("buy", "print:ran pass")
     run_id = stack.post("buy").json()["id"]
     stack.redis.flushall()
-    stack.reconciler().reconcile()
-    assert not stack.redis.exists(f"rq:job:{run_id}"), "a run that was accepted just now may be on its way"
-    change(stack, "buy", run_id, queued_at=datetime.now(UTC) - timedelta(minutes=1))
-    for _ in range(3):
-        stack.reconciler().reconcile()
+    now = [0.0]
+    reconciler = stack.reconciler(lambda: now[0])
+    for now[0] in (0.0, 14.0):
+        reconciler.reconcile()
+        assert not stack.redis.exists(f"rq:job:{run_id}"), "a run that was accepted just now may be on its way"
+    for now[0] in (16.0, 17.0, 40.0):
+        reconciler.reconcile()
     stack.work()
     assert stack.get(run_id)["current_state"] == "FINISHED"
     assert folder_of(stack, "buy", run_id).log.read_text() == "ran\n"
@@ -351,6 +353,9 @@ def test_a_run_that_passed_has_none(stack: FakeStack) -> None:
     assert stack.run("buy")["failure"] is None
 
 
+NONE_OF_THEM = '{"detail":"The file has 14 bytes, and none of those that Range asks for."}'
+
+
 def test_the_log_is_plain_text_in_parts(stack: FakeStack) -> None:
     stack.project.add_task("buy", "print:one print:\x1b[31mtwo\x1b[0m print:three pass")
     path = f"/test-runs/{stack.run('buy')['id']}/log"
@@ -368,8 +373,8 @@ def test_the_log_is_plain_text_in_parts(stack: FakeStack) -> None:
         ("bytes=4-6", 206, "two", "bytes 4-6/14"),
         ("bytes=8-", 206, "three\n", "bytes 8-13/14"),
         ("bytes=-6", 206, "three\n", "bytes 8-13/14"),
-        ("bytes=99-", 416, "", "bytes */14"),
-        ("bytes=6-4", 416, "", "bytes */14"),
+        ("bytes=99-", 416, NONE_OF_THEM, "bytes */14"),
+        ("bytes=6-4", 416, NONE_OF_THEM, "bytes */14"),
         ("bytes=x-y", 200, "one\ntwo\nthree\n", None),
         ("bytes=0-1,3-4", 200, "one\ntwo\nthree\n", None),
     ]:
@@ -441,7 +446,9 @@ def planted(secret: str) -> bytes:
 def test_a_planted_secret_is_in_no_response_of_any_endpoint(stack: FakeStack, secret: str) -> None:
     task = f"task_{len(list(stack.settings.tasks_root.iterdir()))}"
     quoted = json.dumps(secret, ensure_ascii=False)
-    toml = f"[task]\nname = {quoted}\ndescription = {quoted}\n[run_config]\nuser_agent = {quoted}\n[secrets]\nPLANTED = {quoted}\n"
+    texts = "".join(f"{name} = {quoted}\n" for name in ("name", "description", "start_url", "category"))
+    texts += f"extra_instructions = [{quoted}]\nallowed_domains = [{quoted}]\n"
+    toml = f"[task]\n{texts}[run_config]\nuser_agent = {quoted}\n[secrets]\nPLANTED = {quoted}\n"
     folder = stack.project.add_task(task, f"print:{secret} panel:{secret}_Error think:{secret} exit:3", toml=toml)
     (folder / "traversals").mkdir()
     (folder / "traversals" / f"traverse_20261123_080000_{OTHER}.json").write_bytes(planted(secret))
@@ -449,7 +456,11 @@ def test_a_planted_secret_is_in_no_response_of_any_endpoint(stack: FakeStack, se
     responses = [stack.post(task), stack.client.get(f"/test-runs/{run_id}"), stack.client.get(f"/test-runs/{OTHER}")]
     responses += [stack.client.get(f"/test-runs/{run_id}/log"), stack.client.get(f"/test-runs/{OTHER}/log")]
     responses += [stack.client.post(f"/test-runs/{OTHER}/rerun")]
+    lists = ("/test-runs?page_size=200", f"/test-runs/test-case/{task}", "/tasks?page_size=200", f"/tasks/{task}")
+    of_project = ("/project", "/browser-types", "/browser-configs/project/project", "/secret-values/project/project")
+    responses += [stack.client.get(path) for path in (*lists, *of_project)]
     for response in responses:
+        assert response.status_code in (200, 202), response.text
         text = (
             json.dumps(response.json(), ensure_ascii=False)
             if "json" in response.headers["content-type"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from jobs.document import Reason, State
-from jobs.verdict import Ending, judge, judge_file, result_of
+from jobs.verdict import SHUT_DOWN, STOPPED, WORKER_DIED, Cut, Ending, idle, judge, judge_file, result_of, too_long
 from runner.process import ProcessEnd
 from runner.traversal import Traversal, parse_traversal
 from runner.traversal_file import NOTHING_YET, Reading
@@ -17,15 +17,13 @@ def reading(*args: Any, problem: str | None = None, **kwargs: Any) -> Reading:
     return Reading(parse_traversal(json.dumps(make_traversal(*args, **kwargs)).encode()), problem, 1.0)
 
 
-def ending(
-    code: int | None = 0, signal: str | None = None, cut: Reason | None = None, words: str | None = "W."
-) -> Ending:
-    return Ending(ProcessEnd(code, signal), cut, None, words, 60)
+def ending(code: int | None = 0, signal: str | None = None, cut: Cut | None = None, words: str | None = "W.") -> Ending:
+    return Ending(ProcessEnd(code, signal), cut, None, words)
 
 
 OK = ending()
 HALF = reading([VISIT], problem="it is not whole JSON")
-NOT_STARTED = Ending(None, None, "The command 'x' could not be started: no such program.", None, 60)
+NOT_STARTED = Ending(None, None, "The command 'x' could not be started: no such program.", None)
 
 TABLE = [
     # what the test is about, how the CLI ended, what it wrote, state, reason, words of the message
@@ -36,7 +34,10 @@ TABLE = [
     ("done, but the status was never written", OK, reading([PASSED], "PENDING"), "FINISHED", None, None),
     ("passed, then exit 1", ending(1), reading([PASSED], "SUCCESSFUL"), "FINISHED", None, "exit code 1 afterwards"),
     ("passed, then a signal", ending(None, "SIGSEGV"), reading([PASSED], "SUCCESSFUL"), "FINISHED", None, "SIGSEGV"),
-    ("passed, then hung", ending(None, "SIGKILL", Reason.TIMEOUT), reading([PASSED], "SUCCESSFUL"), "FINISHED", None, "timeout"),
+    ("passed, then hung", ending(None, "SIGKILL", too_long(60)), reading([PASSED], "SUCCESSFUL"), "FINISHED", None, "timeout"),
+    ("passed, then its worker died", Ending(None, WORKER_DIED), reading([PASSED], "SUCCESSFUL"), "FINISHED", None, "interrupted"),
+    ("failed, then its worker died", Ending(None, WORKER_DIED), reading([FAULT], "FAILED"), "FAILED", "test_failed", "cart"),
+    ("a replay that was cut off", Ending(None, WORKER_DIED, is_replay=True), reading([VISIT], "SUCCESSFUL"), "ERROR", "interrupted", "died"),
     ("failed by done", OK, reading([VISIT, FAULT], "FAILED"), "FAILED", "test_failed", "The cart is empty"),
     ("failed by done, no status", OK, reading([VISIT, FAULT], None), "FAILED", "test_failed", "The cart is empty"),
     ("done without success beats the status", OK, reading([FAULT], "SUCCESSFUL"), "FAILED", "test_failed", "cart"),
@@ -54,9 +55,10 @@ TABLE = [
     ("half a file", OK, HALF, "ERROR", "cli_error", "cannot be used: it is not whole JSON"),
     ("half a file that once had passed", OK, reading([PASSED], "SUCCESSFUL", problem="bad"), "ERROR", "cli_error", "bad"),
     ("a command that does not exist", NOT_STARTED, NOTHING_YET, "ERROR", "cli_error", "no such program"),
-    ("timeout", ending(None, "SIGTERM", Reason.TIMEOUT), reading([VISIT]), "ERROR", "timeout", "longer than 60 seconds"),
-    ("stopped", ending(None, "SIGTERM", Reason.STOPPED), reading([VISIT]), "ERROR", "stopped", "by a user"),
-    ("interrupted", ending(None, "SIGTERM", Reason.INTERRUPTED), NOTHING_YET, "ERROR", "interrupted", "shut down"),
+    ("timeout", ending(None, "SIGTERM", too_long(60)), reading([VISIT]), "ERROR", "timeout", "longer than 60 seconds"),
+    ("idle", ending(None, "SIGTERM", idle(30)), reading([VISIT]), "ERROR", "timeout", "printed nothing for 30 seconds"),
+    ("stopped", ending(None, "SIGTERM", STOPPED), reading([VISIT]), "ERROR", "stopped", "by a user"),
+    ("interrupted", ending(None, "SIGTERM", SHUT_DOWN), NOTHING_YET, "ERROR", "interrupted", "shut down"),
 ]  # fmt: skip
 
 

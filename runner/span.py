@@ -1,10 +1,10 @@
-"""Parts of a log that may be growing while it is read."""
+"""Parts of a file that may be growing while it is read."""
 
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from runner.files import read_tail
 
@@ -21,7 +21,7 @@ class Span(NamedTuple):
     status: int
 
     def content_range(self, size: int) -> str:
-        """The value of the Content-Range header for a log of this size."""
+        """The value of the Content-Range header for a file of this size."""
         return f"bytes */{size}" if self.status == 416 else f"bytes {self.start}-{self.end - 1}/{size}"
 
 
@@ -57,10 +57,12 @@ def parse_range(header: str | None, size: int) -> Span:
 
 
 def read_span(path: Path, start: int, end: int) -> Iterator[bytes]:
-    """The bytes of the span in blocks, also if the file has grown meanwhile."""
-    if start >= end:
-        return
-    with path.open("rb") as file:
+    """The bytes of the span in blocks, also if the file has grown meanwhile. Raises `OSError` at once."""
+    return _blocks(path.open("rb"), start, end) if start < end else iter(())
+
+
+def _blocks(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+    with file:
         file.seek(start, os.SEEK_SET)
         while start < end and (block := file.read(min(BLOCK, end - start))):
             start += len(block)

@@ -1,0 +1,47 @@
+"""What the documentation says is what happens: Schemathesis makes requests from it, valid ones and others."""
+
+import subprocess
+from collections.abc import Callable
+
+from app import ENDPOINTS
+from tests.project import Project
+from tests.stack import Stack
+
+NO_FINDINGS = 0
+
+
+def schemathesis(stack: Stack, *options: str) -> subprocess.CompletedProcess[str]:
+    command = ["st", *options, "run", f"http://127.0.0.1:{stack.port}/openapi.json"]
+    fixed = ["--checks", "all", "--seed", "1", "--continue-on-failure", "--no-color", "--max-examples", "5"]
+    return subprocess.run(
+        [*command, *fixed], cwd=stack.folder, env=stack.environ, capture_output=True, text=True, timeout=110
+    )
+
+
+def test_every_answer_is_as_documented(project: Project, new_stack: Callable[..., Stack]) -> None:
+    stack = new_stack()
+    for name in ("redis", "web", "worker"):
+        stack.line(name)
+    stack.wait_ready()
+    folder = project.add_task("buy", "visit pass")
+    run_id = stack.post("buy")
+    assert stack.wait_final(run_id)["current_state"] == "FINISHED"
+    (folder / "screenshots" / run_id).mkdir(parents=True)
+    (folder / "screenshots" / run_id / "001.png").write_bytes(b"png")
+    known = {
+        "run_id": run_id,
+        "test_case_id": "buy",
+        "browser_config_id": "buy_default",
+        "project_id": stack.call("GET", "/project").body["id"],
+        "folder": "screenshots",
+        "path": f"{run_id}/001.png",
+    }
+    config = stack.folder / "known.toml"
+    config.write_text("[parameters]\n" + "".join(f'"path.{name}" = "{value}"\n' for name, value in known.items()))
+    of_what_is_there = schemathesis(stack, "--config-file", str(config))
+    assert of_what_is_there.returncode == NO_FINDINGS, of_what_is_there.stdout
+    assert f"{len(ENDPOINTS)} selected / {len(ENDPOINTS)} total" in of_what_is_there.stdout
+    assert "Missing test data" not in of_what_is_there.stdout, of_what_is_there.stdout
+    of_anything = schemathesis(stack)
+    assert of_anything.returncode == NO_FINDINGS, of_anything.stdout
+    assert "Traceback" not in stack.log("web")

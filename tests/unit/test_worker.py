@@ -1,0 +1,46 @@
+"""The worker's own answers to signals."""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import fakeredis
+import pytest
+from redis import Redis
+
+from jobs.worker import RunWorker
+from tests.project import Project
+
+
+@pytest.fixture
+def worker(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunWorker]:
+    for name, value in project.environ().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("jobs.worker.stop_waiting", lambda: None)
+    connection: Redis = fakeredis.FakeRedis()
+    worker = RunWorker(["bugninja"], connection=connection)
+    yield worker
+    worker._horse_pid = 0  # as RQ sets it when it has waited for the horse
+
+
+def test_a_signal_that_comes_when_the_horse_has_just_ended_is_no_error(
+    worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.worker.HORSE_SECONDS", 0.0)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    worker._horse_pid = ended.pid
+    worker.request_stop(signal.SIGTERM, None)
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join(10)  # what it raises becomes a warning, and so an error
+    assert worker._stop_requested
+
+
+def test_a_signal_ends_the_horse(worker: RunWorker) -> None:
+    horse = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    worker._horse_pid = horse.pid
+    worker.request_stop(signal.SIGTERM, None)
+    assert horse.wait(10) == -signal.SIGTERM
