@@ -1,13 +1,15 @@
 """The web process: routes, JSON in and out, and one table from our exceptions to HTTP statuses."""
 
+import asyncio
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from socket import socket
 from typing import Any, NamedTuple, NoReturn
 
 import msgspec
@@ -24,9 +26,11 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from jobs.document import FINAL, RunDocument, RunItem
+from jobs.answer import Answer, make_answer
+from jobs.changes import EVERY_RUN, Changes
+from jobs.document import RunDocument, RunItem
 from jobs.idempotency import check_key
-from jobs.openapi import Answer, Operation, openapi
+from jobs.openapi import Operation, Reply, openapi
 from jobs.page import (
     HealingQuery,
     LogQuery,
@@ -37,6 +41,7 @@ from jobs.page import (
     RunListQuery,
     RunsOfTaskQuery,
     TaskListQuery,
+    WaitQuery,
     of_task,
     parse_query,
 )
@@ -58,7 +63,7 @@ from runner.errors import (
     TaskBroken,
 )
 from runner.gate import Refuse, refuse_stranger, refuse_without_token
-from runner.ids import shown
+from runner.ids import RunId, shown
 from runner.log import configure_logging, log_event
 from runner.media import MEDIA_TYPES, find_media
 from runner.settings import Settings, read_settings
@@ -66,9 +71,11 @@ from runner.span import Span, file_size, last_lines, parse_range, read_span
 from runner.traversal_file import RunFiles
 
 PREFIX = "/api/v1"
+EVENTS = "text/event-stream"
 PLAIN = "text/plain; charset=utf-8"
 NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
 BODY_BYTES = 64 * 1024  # no call needs a body at all
+PIECE_BYTES = 64 * 1024  # of a large answer that are sent at once
 STARTING_THREADS = 16  # for accepting runs, which may wait; those that show runs have their own
 SHUTDOWN_SECONDS = 2  # for requests under way when the process is asked to end
 
@@ -123,6 +130,28 @@ class JSON(Response):
         return msgspec.json.encode(content)
 
 
+class Document(Response):
+    """JSON as it is sent. A large one goes in pieces, so that others are answered in between."""
+
+    media_type = JSON.media_type
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        if len(self.body) <= PIECE_BYTES:
+            await super().__call__(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for piece in pieces(self.body):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def pieces(content: bytes | memoryview) -> Iterator[memoryview]:
+    """The content in parts of at most PIECE_BYTES; nothing is copied."""
+    view = memoryview(content)
+    return (view[start : start + PIECE_BYTES] for start in range(0, len(view), PIECE_BYTES))
+
+
 async def start_run(request: Request) -> Response:
     """Start a run of a task."""
     task, config = request.path_params["test_case_id"], request.path_params["browser_config_id"]
@@ -151,8 +180,9 @@ async def stop_run(request: Request) -> Response:
     """Stop a run: 200 and it is over if it had not started, else 202 and it is being ended."""
     await refuse_body(request)
     run_id = await to_thread.run_sync(runs_of(request).stopper.stop, request.path_params["run_id"])
-    document = await runs_of(request).reader.get(run_id)
-    return JSON(document, status_code=200 if document.current_state in FINAL else 202)
+    runs_of(request).lists.touch()
+    answer = await runs_of(request).reader.get(run_id)
+    return Document(answer.body, 200 if answer.is_final else 202)
 
 
 async def accepted(request: Request, accept: Callable[..., Accepted]) -> Response:
@@ -163,10 +193,10 @@ async def accepted(request: Request, accept: Callable[..., Accepted]) -> Respons
     key = check_key(request.headers.get("idempotency-key"))
     await refuse_body(request)
     run, is_new = await to_thread.run_sync(partial(accept, key=key), limiter=request.app.state.starting)
-    document = run if is_new else await runs_of(request).reader.get(run.id)
+    runs_of(request).lists.touch()
+    answer = make_answer(run) if is_new else await runs_of(request).reader.get(run.id)
     prefix = PREFIX if request.url.path.startswith(f"{PREFIX}/") else ""
-    headers = {"Location": f"{prefix}/test-runs/{document.id}"}
-    return JSON(document, status_code=202 if is_new else 200, headers=headers)
+    return Document(answer.body, 202 if is_new else 200, {"Location": f"{prefix}/test-runs/{run.id}"})
 
 
 async def refuse_body(request: Request) -> None:
@@ -188,21 +218,72 @@ async def refuse_body(request: Request) -> None:
 
 async def list_runs(request: Request) -> Response:
     """List runs, newest first: those that wait, those that run, and all that are over, also those made by hand."""
-    query = query_of(request, RunListQuery)
-    await to_thread.run_sync(runs_of(request).tasks.check_project, query.project_id)
-    return await answer(runs_of(request).history.page, query)
+    return unless_known(request, await runs_of(request).lists.page(await list_query(request)))
 
 
 async def list_runs_of_task(request: Request) -> Response:
     """List the runs of a task, newest first."""
-    query = query_of(request, RunsOfTaskQuery)
-    return await answer(runs_of(request).history.page, of_task(request.path_params["test_case_id"], query))
+    query = of_task(request.path_params["test_case_id"], query_of(request, RunsOfTaskQuery))
+    return unless_known(request, await runs_of(request).lists.page(query))
 
 
 async def get_run(request: Request) -> Response:
-    """Show a run as it stands now."""
-    document = await runs_of(request).reader.get(request.path_params["run_id"])
-    return JSON(document, headers={"Cache-Control": "no-store"})
+    """Show a run as it stands now; with `wait`, at its next change, or after so many seconds.
+
+    A client that says what it knows (`If-None-Match`) is answered at once if that is over.
+    """
+    runs, run_id, seconds = runs_of(request), request.path_params["run_id"], query_of(request, WaitQuery).wait
+    answer = await runs.reader.get(run_id)
+    if not seconds or answer.is_final or not is_known(request, answer.etag, default=True):
+        return unless_known(request, answer)
+    following = runs.changes.follow(RunId(run_id), partial(runs.reader.get, run_id))
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds), aclosing(following):
+            async for found in following:
+                if found is not None and found.etag != answer.etag:
+                    return unless_known(request, found)
+    return unless_known(request, answer)
+
+
+async def watch_run(request: Request) -> Response:
+    """Show a run now and whenever it changes, as server-sent events. The stream ends when the run is over."""
+    runs, run_id = runs_of(request), request.path_params["run_id"]
+    return await stream(request, run_id, partial(runs.reader.get, run_id))
+
+
+async def watch_runs(request: Request) -> Response:
+    """Show a page of the list of runs now and whenever it changes, as server-sent events. The stream does not end."""
+    query = await list_query(request)
+    return await stream(request, EVERY_RUN, partial(runs_of(request).lists.page, query))
+
+
+async def stream(request: Request, run_id: RunId | None, ask: Callable[[], Awaitable[Answer]]) -> Response:
+    """What `ask` answers, as server-sent events. 204, which tells an `EventSource` not to come back, if the client has
+    seen the last of them (`Last-Event-ID`)."""
+    answer, seen = await ask(), request.headers.get("last-event-id")
+    if answer.is_final and answer.id == seen:
+        return Response(status_code=204)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    if request.method == "HEAD":
+        return Response(media_type=EVENTS, headers=headers)
+    following = runs_of(request).changes.follow(run_id, ask)
+    return StreamingResponse(events(following, seen), media_type=EVENTS, headers=headers)
+
+
+async def events(following: AsyncIterator[Answer | None], seen: str | None) -> AsyncIterator[bytes | memoryview]:
+    """The answers as events, their IDs with them; a comment where there is none. Ends when the run is deleted."""
+    try:
+        async for answer in following:
+            if answer is None:
+                yield b": nothing has changed\n\n"
+            elif answer.id != seen:
+                seen = answer.id
+                yield f"id: {seen}\ndata: ".encode()
+                for piece in pieces(answer.body):
+                    yield piece
+                yield b"\n\n"
+    except RunnerError as error:
+        log_event("events_ended", because=error)
 
 
 async def get_log(request: Request) -> Response:
@@ -249,33 +330,35 @@ def span_response(
 
 async def list_tasks(request: Request) -> Response:
     """List the tasks of the project, with their runs in numbers. One whose file is broken says what is wrong."""
-    return await answer(runs_of(request).tasks.page, query_of(request, TaskListQuery))
+    return await answer(request, runs_of(request).tasks.page, query_of(request, TaskListQuery))
 
 
 async def get_task(request: Request) -> Response:
     """Show a task, by the name of its folder or by its CUID."""
-    return await answer(runs_of(request).tasks.get, request.path_params["test_case_id"])
+    return await answer(request, runs_of(request).tasks.get, request.path_params["test_case_id"])
 
 
 async def get_project(request: Request) -> Response:
     """Show the project."""
-    return await answer(runs_of(request).tasks.project)
+    return await answer(request, runs_of(request).tasks.project)
 
 
 async def get_browser_types(request: Request) -> Response:
     """Show what browsers can be set to."""
-    return await answer(runs_of(request).tasks.browser_types)
+    return await answer(request, runs_of(request).tasks.browser_types)
 
 
 async def list_browser_configs(request: Request) -> Response:
     """List the browser configurations of the project's tasks."""
     query = query_of(request, PartQuery)
-    return await answer(runs_of(request).tasks.browser_configs, request.path_params["project_id"], query)
+    return await answer(request, runs_of(request).tasks.browser_configs, request.path_params["project_id"], query)
 
 
 async def list_secrets(request: Request) -> Response:
     """List the secrets of the project's tasks by their names; values never leave."""
-    return await answer(runs_of(request).tasks.secrets, request.path_params["project_id"], query_of(request, PartQuery))
+    return await answer(
+        request, runs_of(request).tasks.secrets, request.path_params["project_id"], query_of(request, PartQuery)
+    )
 
 
 async def get_media(request: Request) -> Response:
@@ -310,15 +393,34 @@ async def describe(request: Request) -> Response:
     return JSON(request.app.state.openapi)
 
 
-def is_known(request: Request, etag: str) -> bool:
-    """Whether the client has this content already, and said so."""
-    tags = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+def is_known(request: Request, etag: str, *, default: bool = False) -> bool:
+    """Whether the client has this content already, and said so; `default` if it has not said what it has."""
+    said = request.headers.get("if-none-match")
+    if said is None:
+        return default
+    tags = [tag.strip().removeprefix("W/") for tag in said.split(",")]
     return etag in tags or "*" in tags
 
 
-async def answer(ask: Callable[..., Any], *questions: Any) -> Response:
+async def list_query(request: Request) -> RunListQuery:
+    """Which runs are asked for. Raises `Invalid`, and `NotFound` for another project."""
+    query = query_of(request, RunListQuery)
+    if query.project_id is not None:
+        await to_thread.run_sync(runs_of(request).tasks.check_project, query.project_id)
+    return query
+
+
+async def answer(request: Request, ask: Callable[..., Any], *questions: Any) -> Response:
     """What `ask` says, which may read the disk."""
-    return JSON(await to_thread.run_sync(ask, *questions), headers={"Cache-Control": "no-store"})
+    return unless_known(request, await to_thread.run_sync(lambda: make_answer(ask(*questions))))
+
+
+def unless_known(request: Request, answer: Answer) -> Response:
+    """The answer, or 304 if the client has it already."""
+    headers = {"Cache-Control": "private, no-cache", "ETag": answer.etag}
+    if is_known(request, answer.etag):
+        return Response(status_code=304, headers=headers)
+    return Document(answer.body, headers=headers)
 
 
 def runs_of(request: Request) -> Runs:
@@ -343,7 +445,7 @@ def endpoint(
     method: str,
     path: str,
     handler: Callable[[Request], Awaitable[Response]],
-    answers: Mapping[int, Answer],
+    answers: Mapping[int, Reply],
     errors: Iterable[int] = (),
     query: type[msgspec.Struct] = NoQuery,
 ) -> Endpoint:
@@ -352,30 +454,32 @@ def endpoint(
     return Endpoint(Operation(method, path, handler.__name__, summary, answers, tuple(errors), query), handler)
 
 
-def shows(kind: Any, meaning: str) -> dict[int, Answer]:
+def shows(kind: Any, meaning: str) -> dict[int, Reply]:
     """The answers of a route that has one, as JSON."""
-    return {200: Answer(meaning, kind)}
+    return {200: Reply(meaning, kind)}
 
 
 STARTED = {
-    202: Answer("the run was accepted", RunDocument, headers=("Location",)),
-    200: Answer("the same request with the same key has started this run before", RunDocument, headers=("Location",)),
+    202: Reply("the run was accepted", RunDocument, headers=("Location",)),
+    200: Reply("the same request with the same key has started this run before", RunDocument, headers=("Location",)),
 }
 STOPPING = {
-    200: Answer("the run had not started, and is over", RunDocument),
-    202: Answer("the run is being ended", RunDocument),
+    200: Reply("the run had not started, and is over", RunDocument),
+    202: Reply("the run is being ended", RunDocument),
 }
+STREAMED = {200: Reply("the stream; the data of each event is what a plain GET answers", media=(EVENTS,))}
+OVER = Reply("the run is over, and its last event was seen (`Last-Event-ID`)")
 MEDIA = tuple(dict.fromkeys(MEDIA_TYPES.values()))
 LOGGED = {
-    200: Answer("the log, or what was asked for of it", media=(PLAIN,), headers=("X-Next-Offset",)),
-    206: Answer("the range that was asked for", media=(PLAIN,), headers=("X-Next-Offset",)),
+    200: Reply("the log, or what was asked for of it", media=(PLAIN,), headers=("X-Next-Offset",)),
+    206: Reply("the range that was asked for", media=(PLAIN,), headers=("X-Next-Offset",)),
 }
 PICTURE = {
-    200: Answer("the file", media=MEDIA, headers=("ETag",)),
-    206: Answer("the range of it that was asked for", media=MEDIA, headers=("ETag",)),
-    304: Answer("it has not changed", headers=("ETag",)),
+    200: Reply("the file", media=MEDIA, headers=("ETag",)),
+    206: Reply("the range of it that was asked for", media=MEDIA, headers=("ETag",)),
+    304: Reply("it has not changed", headers=("ETag",)),
 }
-READY = {200: Answer("runs would be carried out", Ready), 503: Answer("something is missing", Ready)}
+READY = {200: Reply("runs would be carried out", Ready), 503: Reply("something is missing", Ready)}
 
 ENDPOINTS = (
     endpoint(
@@ -405,8 +509,10 @@ ENDPOINTS = (
         [404, 422],
         RunsOfTaskQuery,
     ),
+    endpoint("GET", "/test-runs/events", watch_runs, STREAMED, [404, 422], RunListQuery),
+    endpoint("GET", "/test-runs/{run_id}/events", watch_run, {**STREAMED, 204: OVER}, [404]),
     endpoint("GET", "/test-runs/{run_id}/log", get_log, LOGGED, [404, 416, 422], LogQuery),
-    endpoint("GET", "/test-runs/{run_id}", get_run, shows(RunDocument, "the run"), [404]),
+    endpoint("GET", "/test-runs/{run_id}", get_run, shows(RunDocument, "the run"), [404, 422], WaitQuery),
     endpoint("GET", "/tasks", list_tasks, shows(Page[TaskDocument], "the tasks"), [404, 422], TaskListQuery),
     endpoint("GET", "/tasks/{test_case_id}", get_task, shows(TaskDocument, "the task"), [404]),
     endpoint("GET", "/tasks/{test_case_id}/{folder}/{path:path}", get_media, PICTURE, [404, 416]),
@@ -514,13 +620,18 @@ def create_app(settings: Settings, connect: Callable[[Settings], Runs] = Runs.co
     """
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        app.state.runs = connect(settings)
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Changes]]:
+        runs = app.state.runs = connect(settings)
         app.state.starting = CapacityLimiter(STARTING_THREADS)
         log_event("web_ready", url=base_url(settings), project=settings.project_root)
         log_hint(settings)
-        yield
-        await app.state.runs.close()
+        watching = asyncio.create_task(runs.changes.run())
+        filling = asyncio.create_task(runs.lists.fill())
+        yield {"changes": runs.changes}
+        for task in (watching, filling):
+            task.cancel()
+        await asyncio.gather(watching, filling)
+        await runs.close()
 
     app = Starlette(
         routes=routes(),
@@ -560,6 +671,16 @@ def log_hint(settings: Settings) -> None:
     logging.getLogger("bugninja_runner").info("Start a run:  curl -X POST %s%s", base_url(settings), path)
 
 
+class Server(uvicorn.Server):
+    """Uvicorn's, which lets those who wait for changes go before it waits for them to leave."""
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """End all connections."""
+        changes: Changes = self.lifespan.state["changes"]
+        changes.end()
+        await super().shutdown(sockets)
+
+
 def main() -> None:
     """Serve until a signal comes. Exits with a sentence if the settings cannot be used."""
     try:
@@ -567,7 +688,7 @@ def main() -> None:
     except SettingsError as error:
         fail(error)
     configure_logging(settings.log_level)
-    uvicorn.run(
+    config = uvicorn.Config(
         create_app(settings),
         host=settings.host,
         port=settings.port,
@@ -578,6 +699,11 @@ def main() -> None:
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
+    server = Server(config)
+    with suppress(KeyboardInterrupt):  # which uvicorn raises again when it has ended
+        server.run()
+    if not server.started:
+        sys.exit("The web process could not start; its log says why.")
 
 
 def fail(error: SettingsError) -> NoReturn:

@@ -40,7 +40,9 @@ def main() -> int:
     print(f"{os.cpu_count()} cores; 'hello' is a bare Starlette, measured in turns with the rest\n")
     print(table(figures))
     missed = [figure.name for figure in figures if not figure.is_met]
-    print(f"\n{len(missed)} of {sum(figure.target is not None for figure in figures)} targets missed", *missed, sep="\n  ")
+    print(
+        f"\n{len(missed)} of {sum(figure.target is not None for figure in figures)} targets missed", *missed, sep="\n  "
+    )
     return 1 if options.check and missed else 0
 
 

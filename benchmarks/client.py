@@ -109,15 +109,11 @@ class Asking(asyncio.Protocol):
 
 
 def requests_per_second(port: int, requests: Sequence[bytes], seconds: float) -> float:
-    """How many requests are answered per second, of as many clients as there are requests, each of which repeats its own
-    without a pause."""
+    """How many are answered per second. There is a client for each request, which repeats it without a pause."""
 
     async def ask() -> float:
         loop = asyncio.get_running_loop()
-        pairs = [
-            await loop.create_connection(partial(Asking, request), HOST, port)
-            for request in requests
-        ]
+        pairs = [await loop.create_connection(partial(Asking, request), HOST, port) for request in requests]
         began, before = time.perf_counter(), sum(asking.answers for _, asking in pairs)
         await asyncio.sleep(seconds)
         answers = sum(asking.answers for _, asking in pairs) - before

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from jobs.document import Origin, RunType, State
+from jobs.document import Origin, Reason, RunType, State
 from jobs.meta import Outcome, RunMeta, meta_to_json
 from jobs.task_document import browser_config, test_case
 from runner.ids import RunId, TaskId, new_run_id
@@ -82,7 +82,7 @@ class History:
 
     def _record(self, task_id: TaskId, run_id: RunId, began: datetime, state: State) -> None:
         task = read_task(self.tasks_root, task_id)
-        reason = None if state is State.FINISHED else "test_failed"
+        reason = None if state is State.FINISHED else Reason.TEST_FAILED
         folder = RunFolder(self.tasks_root, task_id, run_id)
         folder.path.mkdir()
         meta = RunMeta(

@@ -10,7 +10,7 @@ import psutil
 
 from benchmarks.client import Client, request_bytes
 from benchmarks.history import LARGE, SMALL, History, traversal
-from runner.ids import RunId
+from runner.ids import RunId, new_run_id
 from tests.project import Project
 from tests.stack import ROOT, Stack, free_port
 from tests.waiting import wait_for
@@ -87,8 +87,7 @@ class Site:
 
     def start_unfinished(self) -> RunId:
         """A run by hand that is not over: its file says so."""
-        run_id = self.large.history.add(1)
-        history = self.large.history
+        run_id, history = new_run_id(), self.large.history
         history.write(history.tasks[1], run_id, traversal(run_id, SMALL, "PENDING"))
         return run_id
 

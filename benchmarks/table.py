@@ -47,7 +47,9 @@ def milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:.2f} ms"
 
 
-def ratio(name: str, samples: Sequence[float], floor: Sequence[float], unit: str, target: float | None = None) -> Figure:
+def ratio(
+    name: str, samples: Sequence[float], floor: Sequence[float], unit: str, target: float | None = None
+) -> Figure:
     """How many times the floor's median these samples take (seconds), measured in the same run."""
     value = median(samples) / median(floor)
     return Figure(name, milliseconds(median(samples)), milliseconds(p95(samples)), value, unit, target)
@@ -62,13 +64,22 @@ def table(figures: Sequence[Figure]) -> str:
     """All of them, one per line."""
     rows = [HEAD, *(figure.row() for figure in figures)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
-def interleaved(asks: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """The samples of each, taken in turns, so that a slow moment of the machine meets all of them."""
+def interleaved(
+    floor: Callable[[], float], asks: Mapping[str, Callable[[], float]], rounds: int
+) -> tuple[list[float], dict[str, list[float]]]:
+    """The samples of the floor and of each of the rest, taken in turns, so that a slow moment of the machine meets all.
+
+    The floor is measured before each of them, so that neither has the machine's caches for itself.
+    """
+    lowest: list[float] = []
     samples: dict[str, list[float]] = {name: [] for name in asks}
     for _ in range(rounds):
         for name, ask in asks.items():
+            lowest.append(floor())
             samples[name].append(ask())
-    return samples
+    return lowest, samples

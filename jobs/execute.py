@@ -22,7 +22,8 @@ from jobs.beat import carries_out
 from jobs.connection import stop_waiting, without_waiting
 from jobs.document import Reason, RunType, State
 from jobs.limits import Followed, Limits, follow
-from jobs.meta import Outcome, RunMeta, meta_from_job, meta_from_json, meta_to_job, meta_to_json
+from jobs.meta import Outcome, RunMeta, meta_from_job, meta_from_json, meta_to_json
+from jobs.news import save_to_job
 from jobs.outcome import close_cut_off, close_run, save
 from jobs.verdict import (
     SHUT_DOWN,
@@ -40,7 +41,7 @@ from runner.files import read_tail
 from runner.ids import parse_run_id, parse_task_id, shown
 from runner.log import log_event
 from runner.process import CliProcess, end_processes
-from runner.redaction import Redactor, Secret
+from runner.redaction import Secret
 from runner.run_folder import RunFolder
 from runner.secrets import secrets_of_environment
 from runner.settings import Settings, read_settings
@@ -90,8 +91,7 @@ def execute_run(task_id: str) -> str:
     run = Execution(job, folder, meta, RunFiles(settings.tasks_root, environment_secrets(settings)))
     if not is_ours:
         return run.end_of_another()
-    job.meta = meta_to_job(meta)
-    job.save_meta()
+    save_to_job(job, meta)
     with end_requests() as request:
         return run.carry_out(settings, request)
 
@@ -145,7 +145,7 @@ class Execution:
 
     def _run_cli(self, settings: Settings, request: EndRequest, search: FileSearch) -> Ending:
         command = build_command(settings, self.meta.task_id, self.meta.run_id, os.environ, _replay(self.meta))
-        redactor = Redactor(self.files.secrets(self.meta.task_id))
+        redactor = self.files.redactor(self.meta.task_id)
         try:
             process = CliProcess(command, self.meta.run_id, self.folder.log, redactor)
         except CommandNotStarted as error:
@@ -282,8 +282,7 @@ def _refuse(job: Job) -> str:
     log_event("refused", run=job.id, because=NOT_ACCEPTED)
     if meta is not None:
         outcome = Outcome(State.ERROR, Reason.LOST, NOT_ACCEPTED, datetime.now(UTC))
-        job.meta = meta_to_job(msgspec.structs.replace(meta, outcome=outcome))
-        job.save_meta()
+        save_to_job(job, msgspec.structs.replace(meta, outcome=outcome))
     return State.ERROR
 
 

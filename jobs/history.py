@@ -1,296 +1,154 @@
-"""All runs of the project, newest first: those that we accepted, and those made by hand with the CLI. Each once.
+"""Keep the index of all runs up to date: those that we accepted, and those made by hand with the CLI. Each once.
 
-The disk knows them all: a run's record is written before its job is enqueued and at each change of its state, so no
-list needs Redis. What is over is read once; the rest is looked at again, as far as its files changed.
+What is over is read once; the rest is looked at again, as far as its files changed.
 """
 
-import math
+import operator
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+import time
+from collections.abc import Iterable, Mapping
 
-from msgspec import Struct
-
-from jobs.document import FINAL, BrowserConfig, Origin, Reason, RunItem, RunType, State, TestCase
-from jobs.merge import JobState, state_of
-from jobs.meta import RunMeta, meta_from_json
-from jobs.page import STATES_OF, Page, RunListQuery, page_of
-from jobs.steps import count_steps
-from jobs.task_document import Statistics, browser_config, test_case, unreadable_test_case
-from jobs.verdict import Verdict, judge_file
+from jobs.document import BrowserConfig, Origin, TestCase
+from jobs.entry import Entry, EntryReader, Read, files_of_others
+from jobs.index import Index, TaskRuns, count_runs
+from jobs.task_document import browser_config, test_case, unreadable_test_case
 from runner.catalog import TaskCatalog
 from runner.errors import NotFound, TaskBroken
+from runner.files import file_identity
 from runner.ids import RunId, TaskId, parse_task_id
 from runner.project import check_project
-from runner.redaction import Redactor
-from runner.run_folder import RunFolder
-from runner.traversal_file import Identity, RunFiles, is_abandoned, started_at
+from runner.traversal_file import RunFiles
 
-
-class Entry(Struct, frozen=True):
-    """A run in a list. `test_case` and `browser_config` are None where the task of today says them.
-
-    `read` is what was read for it, `settled` that it will never change, `traversal_id` whose file it adopted.
-    """
-
-    run_id: RunId
-    task_id: TaskId
-    state: State
-    reason: Reason | None
-    queued_at: datetime
-    started_at: datetime
-    finished_at: datetime | None
-    passed_steps: int
-    failed_steps: int
-    run_type: RunType
-    origin: Origin
-    test_case: TestCase | None
-    browser_config: BrowserConfig | None
-    traversal_id: RunId | None
-    read: tuple[Identity | None, Identity | None, bool]
-    settled: bool
-
-
-class TaskRuns(NamedTuple):
-    """The runs of one task, as they were when its folders were `version`, and those to look at again."""
-
-    version: tuple[object, object]
-    entries: Mapping[RunId, Entry]
-    unsettled: frozenset[RunId]
-    statistics: Statistics
+LISTED_SECONDS = 0.25  # that a look at all folders serves for
+QUICK_SECONDS = 0.002  # of computing that such a look may take on the event loop
+SHARE = 20  # one that takes longer serves for at least so many times as long as it took
 
 
 class RunHistory:
-    """The runs of one project. Its methods may be called from several threads, and read the disk."""
+    """The runs of one project. Its methods may be called from several threads."""
 
     def __init__(self, files: RunFiles, catalog: TaskCatalog) -> None:
         self._files = files
         self._catalog = catalog
+        self._reader = EntryReader(files)
         self._lock = threading.Lock()
-        self._tasks: dict[TaskId, TaskRuns] = {}
-        self._newest_first: Sequence[Entry] = ()
-        self._shared: dict[Any, Any] = {}
+        self._index: Index | None = None
+        self._tasks_seen: object = None
+        self._look_seconds = 0.0
+        self._looked_at = 0.0  # when the last look began, on the clock `time.monotonic`
+        self._touched_at = 0.0
 
-    def page(self, query: RunListQuery) -> Page[RunItem]:
-        """The runs that were asked for. Raises `NotFound` for a task that never was."""
-        entries = self.entries()
-        task_id = None if query.test_case_id is None else self._task_id(query.test_case_id)
-        shown = Shown(self._files, self._catalog)
-        chosen = [entry for entry in entries if _fits(entry, query, task_id)]
-        if query.search:
-            wanted = query.search.casefold()
-            chosen = [entry for entry in chosen if wanted in _searched(entry, shown.test_case(entry))]
-        if query.sort_order == "asc":
-            chosen.reverse()
-        return page_of(chosen, query.page, query.page_size, shown.item)
+    @property
+    def is_quick(self) -> bool:
+        """Whether looking at the times of all folders holds nobody up."""
+        return self._look_seconds <= QUICK_SECONDS
 
-    def statistics(self) -> Mapping[TaskId, Statistics]:
-        """The runs of each task that has any, in numbers."""
-        self.entries()
-        return {task_id: runs.statistics for task_id, runs in self._tasks.items()}
+    @property
+    def known(self) -> Index | None:
+        """The index as it was the last time, if there is one."""
+        return self._index
 
-    def _task_id(self, name: str) -> TaskId:
+    def current(self) -> Index | None:
+        """The index, if nothing has to be read for it. Does not block: only times of files are looked at, and not all
+        of them each time. What it says may be LISTED_SECONDS old; `is_same` says whether that matters."""
+        if self._index is None or self._is_fresh() or (self.is_quick and self._is_true()):
+            return self._index
+        return None
+
+    def index(self) -> Index:
+        """All runs, as the disk knows them. Reads what has changed. Raises `ProjectGone`."""
+        with self._lock:
+            known = self._index
+            if known is None or not (self._is_fresh() or self._is_true()):
+                began = time.monotonic()
+                check_project(self._files.tasks_root)
+                before: Mapping[TaskId, TaskRuns] = known.tasks if known is not None else {}
+                tasks_seen = self._files.tasks_version()
+                now = {task_id: self._look_at(task_id, before.get(task_id)) for task_id in self._files.task_ids()}
+                if known is None or len(now) != len(before) or any(before.get(key) is not now[key] for key in now):
+                    known = self._index = Index(now)
+                self._looked_at, self._tasks_seen = began, tasks_seen
+            return known
+
+    def touch(self) -> None:
+        """Look at everything again before the next answer: something has changed."""
+        self._touched_at = time.monotonic()
+
+    def is_same(self, entries: Iterable[Entry]) -> bool:
+        """Whether these runs are as the index says. Looks at their files' times only."""
+        return all(self._reader.look(entry.task_id, entry.run_id, entry) == entry.read for entry in entries)
+
+    def task_id(self, name: str) -> TaskId:
         """The task of this name; one that was deleted and has left runs behind is known, too. Raises `NotFound`."""
         task_id = parse_task_id(name)
-        if task_id in self._tasks and self._tasks[task_id].entries:
+        index = self._index
+        if task_id is not None and index is not None and task_id in index.tasks and index.tasks[task_id].entries:
             return task_id
         return self._catalog.find(name).id
 
-    def entries(self) -> Sequence[Entry]:
-        """All runs, newest first, as the disk knows them now. Raises `ProjectGone`."""
-        check_project(self._files.tasks_root)
-        with self._lock:
-            now = {task_id: self._look_at(task_id) for task_id in self._files.task_ids()}
-            if len(now) != len(self._tasks) or any(self._tasks.get(task_id) is not now[task_id] for task_id in now):
-                every = [entry for runs in now.values() for entry in runs.entries.values()]
-                self._newest_first = sorted(every, key=lambda entry: (entry.queued_at, entry.run_id), reverse=True)
-            self._tasks = now
-            return self._newest_first
+    def _is_fresh(self) -> bool:
+        """Whether the disk was looked at a moment ago, and nobody has said since that something has changed."""
+        serves = max(LISTED_SECONDS, SHARE * self._look_seconds)
+        return self._looked_at > self._touched_at and time.monotonic() < self._looked_at + serves
 
-    def _look_at(self, task_id: TaskId) -> TaskRuns:
-        version = self._files.version(task_id)
-        known = self._tasks.get(task_id)
-        if known is None or known.version[0] is not version[0] or known.version[1] is not version[1]:
-            return self._read_all(task_id, version, known.entries if known else {})
-        again = {run_id: self._read_one(task_id, run_id, known.entries.get(run_id)) for run_id in known.unsettled}
-        if all(known.entries.get(run_id) is entry for run_id, entry in again.items()):
-            return known
-        return self._read_all(task_id, version, {**known.entries, **{k: v for k, v in again.items() if v}})
+    def _is_true(self) -> bool:
+        """Whether nothing has changed on the disk."""
+        index, began, computed = self._index, time.monotonic(), time.thread_time()
+        if index is None or not are_same(self._files.known_version(None), (self._tasks_seen,)):
+            return False
+        if not all(map(self._is_task_same, index.tasks, index.tasks.values())):
+            return False
+        self._look_seconds, self._looked_at = time.thread_time() - computed, began
+        return True
 
-    def _read_all(self, task_id: TaskId, version: tuple[object, object], known: Mapping[RunId, Entry]) -> TaskRuns:
+    def _is_task_same(self, task_id: TaskId, runs: TaskRuns) -> bool:
+        return (
+            are_same(self._files.known_version(task_id), runs.seen[:2])
+            and runs.seen[-1] == file_identity(self._files.task_file(task_id))
+            and self._are_runs_same(task_id, runs)
+        )
+
+    def _are_runs_same(self, task_id: TaskId, runs: TaskRuns) -> bool:
+        return all(
+            read == self._reader.look(task_id, run_id, runs.every.get(run_id))
+            for run_id, read in runs.unsettled.items()
+        )
+
+    def _look_at(self, task_id: TaskId, known: TaskRuns | None) -> TaskRuns:
+        seen = (*self._files.version(task_id), file_identity(self._files.task_file(task_id)))
+        if known is None or not are_same(known.seen[:2], seen[:2]) or known.seen[2] != seen[2]:
+            return self._read_all(task_id, seen, known)
+        return known if self._are_runs_same(task_id, known) else self._read_all(task_id, seen, known)
+
+    def _read_all(self, task_id: TaskId, seen: tuple[object, ...], known: TaskRuns | None) -> TaskRuns:
         accepted, written = self._files.run_ids(task_id), self._files.traversal_ids(task_id)
-        entries = {}
+        every: dict[RunId, Entry] = {}
+        unsettled: dict[RunId, Read] = {}
         for run_id in accepted | written:
-            entry = known.get(run_id)
-            stays = entry and entry.settled and (entry.origin is Origin.CLI or run_id in accepted)
-            entries[run_id] = entry if stays else self._read_one(task_id, run_id, entry)
-        hidden = frozenset(_files_of_others(list(filter(None, entries.values()))))
-        shown = {run_id: entry for run_id, entry in entries.items() if entry and run_id not in hidden}
-        unsettled = frozenset(run_id for run_id, entry in entries.items() if entry is None or not entry.settled)
-        return TaskRuns(version, shown, unsettled, _count(shown.values()))
-
-    def _read_one(self, task_id: TaskId, run_id: RunId, known: Entry | None) -> Entry | None:
-        """What the disk says of the run now: `known` itself if that has not changed, None if there is nothing yet."""
-        folder = RunFolder(self._files.tasks_root, task_id, run_id)
-        file_of = known.traversal_id if known and known.traversal_id else run_id
-        record_is, file_is = folder.record_identity(), self._files.identity(task_id, file_of)
-        read = (record_is, file_is, file_is is not None and is_abandoned(file_is[1] / 1e9))
-        if known is not None and known.read == read:
-            return known
-        record = folder.read_record() if record_is else None
-        meta = meta_from_json(record) if record is not None else None
-        if meta is not None:
-            return self._accepted(meta, read)
-        return self._made_by_hand(task_id, run_id, read) if file_is else None
-
-    def _accepted(self, meta: RunMeta, read: tuple[Identity | None, Identity | None, bool]) -> Entry:
-        verdict, outcome = state_of(meta, JobState.ABSENT), meta.outcome
-        if outcome is not None:
-            passed, failed = outcome.passed_steps, outcome.failed_steps
-        else:
-            traversal = self._files.look(meta.task_id, meta.traversal_id or meta.run_id).reading.traversal
-            passed, failed = count_steps(traversal, verdict.state)
-        return Entry(
-            run_id=meta.run_id,
-            task_id=meta.task_id,
-            state=verdict.state,
-            reason=verdict.reason,
-            queued_at=meta.queued_at,
-            started_at=meta.started_at or meta.queued_at,
-            finished_at=outcome.finished_at if outcome else None,
-            passed_steps=passed,
-            failed_steps=failed,
-            run_type=meta.run_type,
-            origin=meta.origin,
-            test_case=self._once(meta.test_case),
-            browser_config=self._once(meta.browser_config),
-            traversal_id=meta.traversal_id,
-            read=read,
-            settled=outcome is not None,
-        )
-
-    def _made_by_hand(
-        self, task_id: TaskId, run_id: RunId, read: tuple[Identity | None, Identity | None, bool]
-    ) -> Entry | None:
-        look = self._files.look(task_id, run_id)
-        if look.reading.modified is None:
-            return None
-        modified_at = datetime.fromtimestamp(look.reading.modified, UTC)
-        traversal = look.reading.traversal
-        running = Verdict(State.RUNNING, None, None)
-        verdict = judge_file(traversal, look.reading.problem, read[2]) or running
-        passed, failed = count_steps(traversal, verdict.state)
-        began_at = started_at(look.name) or modified_at
-        over = verdict.state in FINAL
-        return Entry(
-            run_id=run_id,
-            task_id=task_id,
-            state=verdict.state,
-            reason=verdict.reason,
-            queued_at=began_at,
-            started_at=began_at,
-            finished_at=modified_at if over else None,
-            passed_steps=passed,
-            failed_steps=failed,
-            run_type=RunType.REPLAY if traversal and traversal.is_replay else RunType.AGENTIC,
-            origin=Origin.CLI,
-            test_case=None,
-            browser_config=None,
-            traversal_id=run_id,
-            read=read,
-            settled=over and traversal is not None and traversal.status != "PENDING",
-        )
-
-    def _once(self, value: Any) -> Any:
-        """An equal value that is already kept: the runs of a task mostly have one test case."""
-        return self._shared.setdefault(value, value)
+            entry = None if known is None else known.every.get(run_id)
+            if entry is None or not entry.settled or (entry.origin is Origin.WEB_UI and run_id not in accepted):
+                read = self._reader.look(task_id, run_id, entry)
+                entry = self._reader.read(task_id, run_id, entry, read)
+                if entry is None or not entry.settled:
+                    unsettled[run_id] = read
+            if entry is not None:
+                every[run_id] = entry
+        hidden = frozenset(files_of_others([*every.values()]))
+        shown = {run_id: entry for run_id, entry in every.items() if run_id not in hidden} if hidden else every
+        today = task_of_today(self._files, self._catalog, task_id)
+        return TaskRuns(seen, every, shown, unsettled, count_runs(shown.values()), *today)
 
 
-class Shown:
-    """Makes items of entries, for one answer: reads each task once."""
-
-    def __init__(self, files: RunFiles, catalog: TaskCatalog) -> None:
-        self._files = files
-        self._catalog = catalog
-        self._today: dict[TaskId, tuple[TestCase, BrowserConfig | None]] = {}
-
-    def test_case(self, entry: Entry) -> TestCase:
-        """The task of the run."""
-        return entry.test_case or self._of_today(entry.task_id)[0]
-
-    def item(self, entry: Entry) -> RunItem:
-        """The run as an item of a list."""
-        finished_at = entry.finished_at
-        return RunItem(
-            id=entry.run_id,
-            test_case=self.test_case(entry),
-            current_state=entry.state,
-            reason=entry.reason,
-            queued_at=entry.queued_at,
-            started_at=entry.started_at,
-            finished_at=finished_at,
-            duration=max(0.0, (finished_at - entry.started_at).total_seconds()) if finished_at else None,
-            passed_steps=entry.passed_steps,
-            failed_steps=entry.failed_steps,
-            total_steps=entry.passed_steps + entry.failed_steps,
-            run_type=entry.run_type,
-            origin=entry.origin,
-            run_gif=None,
-            browser_config=entry.browser_config or self._of_today(entry.task_id)[1],
-        )
-
-    def _of_today(self, task_id: TaskId) -> tuple[TestCase, BrowserConfig | None]:
-        if task_id not in self._today:
-            self._today[task_id] = task_of_today(self._files, self._catalog, task_id)
-        return self._today[task_id]
+def are_same(then: tuple[object, ...] | None, now: tuple[object, ...] | None) -> bool:
+    """Whether both are there, and made of the very same things."""
+    return then is not None and now is not None and all(map(operator.is_, then, now))
 
 
 def task_of_today(files: RunFiles, catalog: TaskCatalog, task_id: TaskId) -> tuple[TestCase, BrowserConfig | None]:
     """The task as its file is now, for a run that has no record of how it was."""
-    clean: Callable[[str], str] = Redactor(files.secrets(task_id)).text
+    clean = files.redactor(task_id).text
     try:
         task = catalog.find(task_id)
     except (NotFound, TaskBroken):  # it was deleted or damaged since; its runs are still there
         return unreadable_test_case(task_id), None
     return test_case(task, clean), browser_config(task, clean)
-
-
-def _fits(entry: Entry, query: RunListQuery, task_id: TaskId | None) -> bool:
-    return (
-        (task_id is None or entry.task_id == task_id)
-        and (query.status is None or entry.state in STATES_OF[query.status])
-        and (query.run_type is None or entry.run_type is query.run_type)
-    )
-
-
-def _searched(entry: Entry, test_case: TestCase) -> str:
-    """The text in which a search looks."""
-    return "\n".join((entry.run_id, entry.task_id, test_case.test_name, test_case.test_description)).casefold()
-
-
-def _count(entries: Iterable[Entry]) -> Statistics:
-    runs = list(entries)
-    states = Counter(entry.state for entry in runs)
-    passed, failed = states[State.FINISHED], states[State.FAILED] + states[State.ERROR]
-    return Statistics(
-        total_runs=len(runs),
-        passed_runs=passed,
-        failed_runs=failed,
-        pending_runs=len(runs) - passed - failed,
-        success_rate=round(100 * passed / (passed + failed), 2) if passed + failed else 0.0,
-        last_run_at=max((entry.started_at for entry in runs), default=None),
-    )
-
-
-def _files_of_others(entries: Sequence[Entry]) -> Iterator[RunId]:
-    """The IDs of files that are no runs of their own: those that a run of ours has adopted, or is about to adopt."""
-    ours = [entry for entry in entries if entry.origin is Origin.WEB_UI]
-    adopted = {entry.traversal_id for entry in ours} - {entry.run_id for entry in ours}
-    running = [entry for entry in ours if entry.state is State.RUNNING and entry.traversal_id is None]
-    searching = [entry.started_at.timestamp() for entry in running]
-    for entry in entries:
-        modified = entry.read[1][1] / 1e9 if entry.read[1] else 0.0
-        if entry.run_id in adopted or (entry.origin is Origin.CLI and modified > min(searching, default=math.inf)):
-            yield entry.run_id

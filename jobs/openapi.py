@@ -67,7 +67,7 @@ class Problem(Struct, frozen=True):
     detail: str
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """What a route answers with one status: a type as JSON, or content of these media types."""
 
     meaning: str
@@ -83,7 +83,7 @@ class Operation(NamedTuple):
     path: str
     name: str
     summary: str
-    answers: Mapping[int, Answer]
+    answers: Mapping[int, Reply]
     errors: tuple[int, ...] = ()
     query: type[Struct] = NoQuery
 
@@ -147,7 +147,7 @@ def _parameters(operation: Operation, path: str) -> Iterator[dict[str, Any]]:
         yield IDEMPOTENCY_KEY
 
 
-def _answer(answer: Answer, named: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
+def _answer(answer: Reply, named: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
     shown: dict[str, Any] = {"description": answer.meaning}
     if answer.type is not None:
         shown["content"] = {JSON: {"schema": named[answer.type]}}

@@ -7,7 +7,8 @@ import msgspec
 from rq.job import Job
 
 from jobs.document import RunType
-from jobs.meta import Outcome, RunMeta, meta_from_job, meta_from_json, meta_to_job, meta_to_json
+from jobs.meta import Outcome, RunMeta, meta_from_job, meta_from_json, meta_to_json
+from jobs.news import save_to_job
 from jobs.steps import count_steps
 from jobs.verdict import Cut, Ending, Verdict, judge
 from runner.log import log_event
@@ -21,8 +22,7 @@ def save(job: Job | None, folder: RunFolder, meta: RunMeta) -> None:
     """Keep the metadata on disk first, then in Redis (if there is a job): the disk is there also when Redis is not."""
     folder.write_record(meta_to_json(meta))
     if job is not None:
-        job.meta = meta_to_job(meta)
-        job.save_meta()
+        save_to_job(job, meta)
 
 
 def close_run(
@@ -58,8 +58,7 @@ def close_run(
         signal=outcome.signal,
     )
     if job is not None:
-        job.meta = meta_to_job(closed)
-        job.save_meta()
+        save_to_job(job, closed)
     return closed
 
 

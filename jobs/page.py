@@ -1,6 +1,7 @@
 """Parameters of a query, and pages of a list. Pure: texts from outside -> checked values, in one place."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from types import NoneType
 from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
@@ -17,6 +18,7 @@ Q = TypeVar("Q", bound=Struct)
 
 MAX_PAGE = 1_000_000
 MAX_PAGE_SIZE = 200
+MAX_WAIT = 60
 SortOrder = Literal["asc", "desc"]
 
 PageNumber = Annotated[int, Meta(ge=1, le=MAX_PAGE, description=f"a whole number from 1 to {MAX_PAGE}")]
@@ -28,6 +30,7 @@ TaskName = Annotated[
 ]
 ProjectName = Annotated[str, Meta(min_length=1, max_length=200, description="the ID of the project")]
 Flag = Annotated[bool, Meta(description="true or false")]
+Seconds = Annotated[int, Meta(ge=0, le=MAX_WAIT, description=f"a whole number of seconds from 0 to {MAX_WAIT}")]
 Offset = Annotated[int, Meta(ge=0, le=10**15, description="a whole number from 0")]
 
 STATES_OF: Mapping[str, frozenset[State]] = {
@@ -56,6 +59,12 @@ class HealingQuery(Struct, frozen=True):
     """How to replay."""
 
     healing: Flag = False
+
+
+class WaitQuery(Struct, frozen=True):
+    """How many seconds to wait for a change."""
+
+    wait: Seconds = 0
 
 
 class LogQuery(Struct, frozen=True):
@@ -141,16 +150,22 @@ def parse_query(kind: type[Q], parameters: Mapping[str, str]) -> Q:
 
     The description of a field's type is what its error says that was expected.
     """
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    types = _types(kind)
     values = {}
     for name, text in parameters.items():
-        if name in fields:
+        if name in types:
             try:
-                values[name] = msgspec.convert(text, given(fields[name].type), strict=False)
+                values[name] = msgspec.convert(text, types[name], strict=False)
             except msgspec.ValidationError:
-                expected = schema_of(fields[name].type)["description"]
+                expected = schema_of(types[name])["description"]
                 raise Invalid(f"{name} is '{shown(text)}'; expected is {expected}.") from None
     return kind(**values)
+
+
+@cache
+def _types(kind: type[Struct]) -> Mapping[str, Any]:
+    """The name of each parameter, and the type that it has when it is there."""
+    return {field.name: given(field.type) for field in msgspec.structs.fields(kind)}
 
 
 def schema_of(kind: Any) -> dict[str, Any]:

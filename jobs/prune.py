@@ -19,7 +19,8 @@ from rq.serializers import JSONSerializer
 from jobs.adopt import claim_key
 from jobs.connection import connect
 from jobs.document import FINAL, Reason
-from jobs.history import Entry, RunHistory
+from jobs.entry import Entry
+from jobs.history import RunHistory
 from jobs.meta import meta_from_json
 from runner.catalog import TaskCatalog
 from runner.errors import ProjectGone, SettingsError
@@ -64,7 +65,7 @@ def choose(
 def make_plans(settings: Settings, now: datetime) -> list[Plan]:
     """What there is to delete, the newest first. Raises `ProjectGone`."""
     files = RunFiles(settings.tasks_root)
-    entries = RunHistory(files, TaskCatalog(settings.tasks_root)).entries()
+    entries = RunHistory(files, TaskCatalog(settings.tasks_root)).index().newest_first
     needed = frozenset(_being_replayed(settings, entries))
     plans = []
     for entry in choose(entries, settings.runs_keep_days, settings.runs_keep, now, needed):

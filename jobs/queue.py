@@ -19,6 +19,7 @@ from jobs.execute import EXECUTE_RUN
 from jobs.idempotency import Claim, Claims
 from jobs.merge import JobState, run_document
 from jobs.meta import RunMeta, meta_from_json, meta_to_job, meta_to_json
+from jobs.news import publish_change
 from jobs.task_document import browser_config, test_case
 from jobs.verdict import result_of
 from runner.catalog import TaskCatalog
@@ -26,7 +27,6 @@ from runner.errors import NotAccepted, NotFound, NotPossible, QueueUnavailable, 
 from runner.ids import RunId, TaskId, check_run_id, new_run_id, shown
 from runner.log import log_event
 from runner.project import Task, browser_config_id
-from runner.redaction import Redactor
 from runner.run_folder import RunFolder
 from runner.settings import Settings
 from runner.traversal_file import NOTHING_YET, RunFiles
@@ -214,7 +214,7 @@ class RunQueue:
         return traversal is not None and traversal.is_replay
 
     def _new_meta(self, task: Task, run_type: RunType) -> RunMeta:
-        clean = Redactor(self._files.secrets(task.id)).text
+        clean = self._files.redactor(task.id).text
         return RunMeta(
             run_id=new_run_id(),
             task_id=task.id,
@@ -269,6 +269,7 @@ class RunQueue:
         )
         if rate_limit is not None:
             self._keep_order(job)
+        publish_change(self._queue.connection, self._queue.name, meta.run_id)
 
     def _keep_order(self, job: Job) -> None:
         """Give a waiting job the exact time: RQ 3.0 orders by whole seconds, and by job ID within one."""

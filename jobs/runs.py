@@ -1,13 +1,16 @@
 """What the web process needs to accept and to show runs, on one set of connections and caches."""
 
 import os
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
+from jobs.answer import Answers
+from jobs.changes import Changes
 from jobs.connection import connect, connect_async
 from jobs.history import RunHistory
+from jobs.lists import RunLists
 from jobs.queue import RunQueue
 from jobs.reader import RunReader
 from jobs.stop import RunStopper
@@ -24,7 +27,8 @@ class Runs(NamedTuple):
     queue: RunQueue
     stopper: RunStopper
     reader: RunReader
-    history: RunHistory
+    lists: RunLists
+    changes: Changes
     tasks: Tasks
     writing: Redis
     reading: AsyncRedis
@@ -36,9 +40,12 @@ class Runs(NamedTuple):
         catalog = TaskCatalog(settings.tasks_root)
         history = RunHistory(files, catalog)
         queue = RunQueue(settings, writing, files, catalog)
-        reader = RunReader(settings, reading, files, catalog)
+        answers: Answers[Any] = Answers()
+        reader = RunReader(settings, reading, files, catalog, history, answers)
+        lists = RunLists(history, answers)
         tasks = Tasks(settings, files, catalog, history)
-        return cls(queue, RunStopper(settings, writing, files), reader, history, tasks, writing, reading)
+        changes = Changes(lists, files, reading, settings.queue_name)
+        return cls(queue, RunStopper(settings, writing, files), reader, lists, changes, tasks, writing, reading)
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:

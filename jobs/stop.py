@@ -6,7 +6,8 @@ from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from jobs.meta import RunMeta, meta_from_json, meta_to_job
+from jobs.meta import RunMeta, meta_from_json
+from jobs.news import publish_change, save_to_job
 from jobs.outcome import close_run
 from jobs.verdict import STOPPED, cut_off
 from runner.errors import NotPossible, StorageUnavailable
@@ -45,6 +46,7 @@ class RunStopper:
                 f"The run cannot be stopped: its folder is not usable ({error.strerror})."
             ) from None
         log_event("stop_requested", run=folder.run_id, task=folder.task_id)
+        publish_change(self._redis, self._settings.queue_name, folder.run_id)
         if meta.started_at is None:  # and from now on no worker will start it
             self._take_back(close_run(folder, meta, cut_off(STOPPED), None))
         return folder.run_id
@@ -61,8 +63,7 @@ class RunStopper:
         """Take the run's job out of the queue. If that fails, a worker finds that the run is over and leaves it."""
         try:
             job = Job.fetch(meta.run_id, self._redis, JSONSerializer)
-            job.meta = meta_to_job(meta)
-            job.save_meta()
+            save_to_job(job, meta)
             job.cancel()
             self._redis.expire(job.key, self._settings.run_ttl)
         except (RedisError, NoSuchJobError, InvalidJobOperation) as error:

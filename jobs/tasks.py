@@ -64,7 +64,7 @@ class Tasks:
         """The tasks that were asked for, by the time of their creation."""
         project_id = self.check_project(query.project_id)
         wanted = query.search.casefold()
-        numbers = self._history.statistics()
+        numbers = self._statistics()
         every = [self._document(task_id, task, project_id, numbers) for task_id, task in self._catalog.all()]
         chosen = [task for task in every if wanted in _searched(task)]
         chosen.sort(key=lambda task: (task.created_at, task.id), reverse=query.sort_order == "desc")
@@ -77,8 +77,8 @@ class Tasks:
             task = self._catalog.find(name)
         except TaskBroken as broken:
             task_id, _ = task_file(self._settings.tasks_root, name)
-            return self._document(task_id, broken, project_id, self._history.statistics())
-        return self._document(task.id, task, project_id, self._history.statistics())
+            return self._document(task_id, broken, project_id, self._statistics())
+        return self._document(task.id, task, project_id, self._statistics())
 
     def browser_types(self) -> BrowserTypes:
         """What browsers can be set to."""
@@ -118,7 +118,12 @@ class Tasks:
             return datetime.now(UTC)
 
     def _clean(self, task_id: TaskId) -> Clean:
-        return Redactor(self._files.secrets(task_id)).text
+        return self._files.redactor(task_id).text
+
+    def _statistics(self) -> Mapping[TaskId, Statistics]:
+        """The runs of each task that has any, in numbers."""
+        self._history.touch()
+        return {task_id: runs.statistics for task_id, runs in self._history.index().tasks.items()}
 
 
 def _searched(task: TaskDocument) -> str:

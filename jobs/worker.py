@@ -24,7 +24,8 @@ from rq.worker import BaseWorker, Worker
 from jobs.beat import BEAT_SECONDS, beat
 from jobs.connection import stop_waiting
 from jobs.execute import EXECUTE_RUN, environment_secrets
-from jobs.meta import RunMeta, meta_from_json, meta_to_job
+from jobs.meta import RunMeta, meta_from_json
+from jobs.news import save_to_job
 from jobs.outcome import close_cut_off
 from jobs.queue import RunQueue
 from jobs.reconcile import Reconciler
@@ -175,8 +176,7 @@ class RunWorker(Worker):
         """The horse died before it could record an outcome: end what it left behind, and record that."""
         closed = self._close_on_disk(job)
         if closed is not None:
-            job.meta = meta_to_job(closed)
-            job.save_meta()
+            save_to_job(job, closed)
 
     def register_birth(self) -> None:
         """As RQ's."""

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runner.errors import NotFound, NotPossible, TaskBroken
+from runner.files import Identity, file_identity
 from runner.ids import TaskId, parse_run_id, parse_task_id
 from runner.project import Task, read_task, task_file
-
-Identity = tuple[int, int, int]
 
 
 class TaskCatalog:
@@ -56,11 +55,9 @@ class TaskCatalog:
 
     def _get(self, name: str) -> Task:
         task_id, path = task_file(self._tasks_root, name)
-        try:
-            status = path.stat()
-        except OSError:
+        identity = file_identity(path)
+        if identity is None:
             return read_task(self._tasks_root, name)  # which says what is wrong
-        identity = (status.st_ino, status.st_mtime_ns, status.st_size)
         known = self._read.get(task_id)
         if known is None or known[0] != identity:
             known = (identity, self._parsed(name))

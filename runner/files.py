@@ -4,6 +4,21 @@ import os
 import tempfile
 from pathlib import Path
 
+Identity = tuple[int, int, int]  # inode, time of the last change in nanoseconds, size in bytes
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    """What changes whenever the file's content does."""
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def file_identity(path: str | Path) -> Identity | None:
+    """The same of the file that is at this path now; None if there is none."""
+    try:
+        return identity_of(os.stat(path))
+    except OSError:
+        return None
+
 
 def is_in_place(path: Path) -> bool:
     """Whether the last part of the path is what it says, and no link to something else (or to itself)."""

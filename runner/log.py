@@ -17,6 +17,11 @@ def log_event(event: str, *, level: int = logging.INFO, **fields: object) -> Non
     logger.log(level, " ".join([f"event={event}", *pairs]))
 
 
+def log_fault(what: str) -> None:
+    """Log a fault of ours that is just being handled, with its trace."""
+    logger.exception(what)
+
+
 def _value(value: object) -> str:
     text = str(value)
     plain = text and not any(c.isspace() or c in "\"'=" or not c.isprintable() for c in text)

@@ -39,14 +39,6 @@ class RunFolder(NamedTuple):
         """The durable copy of the run's metadata."""
         return self.path / "run.json"
 
-    def record_identity(self) -> tuple[int, int, int] | None:
-        """What changes whenever the record does; None if there is none."""
-        try:
-            status = self.record.stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
-
     def read_record(self) -> bytes | None:
         """The record's JSON, or None if this run was never accepted (or was deleted)."""
         return read_if_there(self.record)
@@ -72,15 +64,20 @@ class RunFolder(NamedTuple):
     def _reserve(self) -> Path:
         return self.path / "reserve"
 
+    @property
+    def stop(self) -> Path:
+        """Is there as soon as somebody has asked for the run's end."""
+        return self.path / "stop"
+
     def request_stop(self) -> None:
         """Ask whoever carries out the run to end it; may be asked again. On the disk, so that it needs no Redis and
         outlives every process. Raises `OSError`."""
-        (self.path / "stop").touch(LOG_MODE)
+        self.stop.touch(LOG_MODE)
         sync_folder(self.path)
 
     def stop_requested(self) -> bool:
         """Whether somebody has asked for the run's end."""
-        return (self.path / "stop").exists()
+        return self.stop.exists()
 
     def create(self, content: bytes) -> None:
         """Make the folder with its first record, durably. Raises `OSError`; then nothing of it stays."""

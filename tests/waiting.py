@@ -8,9 +8,7 @@ T = TypeVar("T")
 STEP = 0.02
 
 
-def wait_for(
-    condition: Callable[[], T], seconds: float = 40.0, what: str = "the condition", step: float = STEP
-) -> T:
+def wait_for(condition: Callable[[], T], seconds: float = 40.0, what: str = "the condition", step: float = STEP) -> T:
     """The first true value of the condition. Fails when there is none in time."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

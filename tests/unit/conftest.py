@@ -71,6 +71,7 @@ class FakeStack:
 def stack(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStack]:
     for name, value in project.environ().items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("jobs.history.LISTED_SECONDS", 0.0)  # what a test puts on the disk is listed at once
     stack = FakeStack(project)
     with stack.client:
         yield stack

@@ -9,6 +9,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from rq.job import Job
 from rq.queue import Queue
+from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
 from jobs.beat import beat
@@ -179,9 +180,10 @@ def test_a_job_that_slipped_in_behind_an_error_is_never_carried_out(
     (run_id,) = map(as_text, stack.redis.lrange("rq:queue:bugninja", 0, -1))
     stack.work()
     assert stack.project.traversals("buy") == []
-    run = stack.get(run_id)
-    assert (run["current_state"], run["reason"]) == ("ERROR", "lost")
-    assert "no record of this run" in run["error_message"]
+    assert stack.client.get(f"/test-runs/{run_id}").status_code == 404
+    outcome = Job.fetch(run_id, stack.redis, JSONSerializer).get_meta()["outcome"]
+    assert (outcome["state"], outcome["reason"]) == ("ERROR", "lost")
+    assert "no record of this run" in outcome["error_message"]
 
 
 def test_a_folder_that_cannot_be_written_to_refuses_the_run(stack: FakeStack) -> None:

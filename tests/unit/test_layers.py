@@ -13,17 +13,18 @@ HOME_OF = {
     "rq": "jobs",
     "redis": "jobs",
     "psutil": "runner",
+    "watchfiles": "runner",
     "subprocess": "runner",
 }
 ORDER = {
     "runner": [
         "errors", "settings", "ids", "gate", "log", "files", "command", "project", "catalog", "media", "redaction",
-        "secrets", "traversal", "traversal_file", "run_folder", "removal", "cli_log", "log_file", "span", "process", "sample_cli",
+        "secrets", "traversal", "traversal_file", "watch", "run_folder", "removal", "cli_log", "log_file", "span", "process", "sample_cli",
     ],
     "jobs": [
         "document", "meta", "task_document", "page", "openapi", "steps", "verdict", "merge", "connection",
-        "redis_server", "beat", "outcome", "adopt", "limits", "execute", "idempotency", "queue", "stop", "reconcile", "worker", "history",
-        "tasks", "reader", "prune", "runs",
+        "redis_server", "beat", "news", "outcome", "adopt", "limits", "execute", "idempotency", "queue", "stop", "reconcile", "worker",
+        "answer", "entry", "index", "history", "tasks", "reader", "lists", "changes", "prune", "runs",
     ],
 }  # fmt: skip
 FILES = [ROOT / "app.py", *sorted((ROOT / "jobs").rglob("*.py")), *sorted((ROOT / "runner").rglob("*.py"))]

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from jobs.document import Origin, Reason, RunType, State
-from jobs.history import Entry
+from jobs.entry import Entry
 from jobs.prune import carry_out, choose, main, make_plans
 from runner.ids import RunId, TaskId
 from tests.project import PASSED, VISIT, traversal_bytes
@@ -25,7 +25,7 @@ def entry(name: str, age_days: float, state: State = State.FINISHED, task: str =
     made = Entry(
         run_id=RunId(name), task_id=TaskId(task), state=state, reason=None, queued_at=over, started_at=over,
         finished_at=over, passed_steps=0, failed_steps=0, run_type=RunType.AGENTIC, origin=Origin.WEB_UI,
-        test_case=None, browser_config=None, traversal_id=RunId(name), read=(None, None, False), settled=True,
+        test_case=None, browser_config=None, traversal_id=RunId(name), read=None,
     )  # fmt: skip
     return msgspec.structs.replace(made, **changes)
 

@@ -1,14 +1,11 @@
 import os
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from runner.ids import RunId, TaskId
-from runner.redaction import Secret
-from runner.traversal import Traversal, parse_traversal
-from runner.traversal_file import CACHE_BYTES, RunFiles, started_at, traversal_run_id
+from runner.traversal_file import RunFiles, started_at, traversal_run_id
 from tests.project import PASSED, VISIT, Project, traversal_bytes
 
 RUN, TASK = RunId("r" * 24), TaskId("t")
@@ -65,40 +62,13 @@ def test_half_a_file_leaves_the_last_good_steps_and_says_so(files: RunFiles, fol
     assert first.traversal is not None
     assert len(first.traversal.actions) == 1
     path.write_bytes(traversal_bytes([VISIT, PASSED])[:100])
-    half = files.read(TASK, RUN)
+    half = files.read(TASK, RUN, first.traversal)
     assert half.traversal == first.traversal
     assert half.problem is not None
     path.write_bytes(traversal_bytes([VISIT, PASSED]))
     whole = files.read(TASK, RUN)
     assert whole.traversal is not None
     assert (len(whole.traversal.actions), whole.problem) == (2, None)
-
-
-def test_a_file_is_parsed_once_per_change(files: RunFiles, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parsed: list[bytes] = []
-
-    def counting(content: bytes, secrets: Iterable[Secret]) -> Traversal:
-        parsed.append(content)
-        return parse_traversal(content, secrets)
-
-    monkeypatch.setattr("runner.traversal_file.parse_traversal", counting)
-    path = folder / NAME
-    path.write_bytes(traversal_bytes([VISIT]))
-    assert files.read(TASK, RUN) == files.read(TASK, RUN)
-    assert len(parsed) == 1
-    path.write_bytes(traversal_bytes([PASSED]))
-    files.read(TASK, RUN)
-    assert len(parsed) == 2
-
-
-def test_the_cache_is_bounded_in_bytes(files: RunFiles, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.traversal_file.CACHE_BYTES", 3_000)
-    for number in range(20):
-        run = RunId("a" + f"{number:023d}")
-        (folder / f"traverse_20261123_031018_{run}.json").write_bytes(traversal_bytes([VISIT]))
-        files.read(TASK, run)
-    assert files._bytes <= 3_000 < CACHE_BYTES
-    assert files._bytes == sum(content.size for content in files._contents.values())
 
 
 def test_the_time_in_the_name_is_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
