@@ -7,17 +7,22 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import reading
+from benchmarks import reading, running
 from benchmarks.site import Site
 from benchmarks.table import Figure, table
 
 Section = Callable[[Site], Iterator[Figure]]
 SECTIONS: tuple[Section, ...] = (
     reading.start_up,
+    reading.histories,
     reading.one_client,
     reading.just_changed,
     reading.per_second,
     reading.beside_others,
+    running.posts,
+    running.starting,
+    running.whole_run,
+    running.live,
 )
 
 

@@ -109,7 +109,8 @@ def traversal(run_id: str, size: int, status: str, *, passed: bool = True) -> by
     while length < size:
         steps.append(_action(run_id, len(steps)))
         length += len(json.dumps(steps[-1], indent=4)) + 300
-    steps[-1]["action"] |= {"go_to_url": None, "done": {"text": "The order is confirmed", "success": passed}}
+    if status != "PENDING":
+        steps[-1]["action"] |= {"go_to_url": None, "done": {"text": "The order is confirmed", "success": passed}}
     document = {
         "test_case": "Open the shop, put the thing into the cart and pay",
         "browser_config": {"viewport": {"width": 1280, "height": 720}, "user_agent": "benchmark"},

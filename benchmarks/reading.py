@@ -51,10 +51,6 @@ def one_client(site: Site) -> Iterator[Figure]:
     }
     asks: dict[str, Callable[[], float]] = {}
     say_hello = asker(Client(site.hello_port), request_bytes("/hello"), 200)
-    for size in SIZES[:-1]:
-        web = site.webs[size]
-        path = request_bytes(f"/test-runs/{web.history.of_ours}")
-        asks[f"GET run, history {size}"] = asker(Client(web.port), path, 200)
     asks |= {name: asker(large, request_bytes(path), 200) for name, (path, _) in paths.items()}
     known = request_bytes(f"/test-runs/{site.large_run}", headers=f"if-none-match: {etag}\r\n")
     asks["GET 5 MB run, 304"] = asker(large, known, 304)
@@ -62,14 +58,25 @@ def one_client(site: Site) -> Iterator[Figure]:
     interleaved(say_hello, asks, 20)
     hello, samples = interleaved(say_hello, asks, ROUNDS)
     yield Figure("hello", milliseconds(median(hello)), milliseconds(p95(hello)), 1.0, HELLO)
-    for size in SIZES[:-1]:
-        yield ratio(f"GET run, history {size}", samples[f"GET run, history {size}"], hello, HELLO)
     for name, (_, target) in paths.items():
         yield ratio(name, samples[name], hello, HELLO, target)
     yield ratio("GET 5 MB run, 304", samples["GET 5 MB run, 304"], hello, HELLO)
     yield ratio("unknown run", samples["unknown run"], hello, HELLO, 2.0)
-    smallest = samples[f"GET run, history {SIZES[0]}"]
-    yield ratio("GET run, of history 10,000 to 10", samples["GET run, started over REST"], smallest, "x", 1.1)
+
+
+def histories(site: Site) -> Iterator[Figure]:
+    """The same run in histories of all sizes, each with a web process of its own."""
+    asks = {
+        f"GET run, history {size}": asker(Client(web.port), request_bytes(f"/test-runs/{web.history.of_ours}"), 200)
+        for size, web in site.webs.items()
+    }
+    say_hello = asker(Client(site.hello_port), request_bytes("/hello"), 200)
+    interleaved(say_hello, asks, 20)
+    hello, samples = interleaved(say_hello, asks, ROUNDS)
+    for name, taken in samples.items():
+        yield ratio(name, taken, hello, HELLO)
+    smallest, *_, largest = samples.values()
+    yield ratio(f"GET run, history {SIZES[-1]} to {SIZES[0]}", largest, smallest, "x", 1.1)
 
 
 def just_changed(site: Site) -> Iterator[Figure]:

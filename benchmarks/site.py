@@ -99,8 +99,8 @@ class Site:
 
     def stock_worker(self) -> subprocess.Popen[bytes]:
         """Start RQ's own worker for a queue that is not ours."""
-        url = self.redis.environ["REDIS_URL"]
-        return self.redis.start("rq", "worker", "--url", url, "--quiet", "stock", log="stock.log")
+        command = ("rq", "worker", "--url", self.redis.environ["REDIS_URL"], "--serializer", "json", "--quiet", "stock")
+        return self.redis.start(*command, log="stock.log")
 
     def connect(self) -> Any:
         """A connection to Redis."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
@@ -88,7 +89,7 @@ def execute_run(task_id: str) -> str:
         return _not_startable(job, folder, error)
     if meta is None:
         return _refuse(job)
-    run = Execution(job, folder, meta, RunFiles(settings.tasks_root, environment_secrets(settings)))
+    run = Execution(job, folder, meta, files_of(settings))
     if not is_ours:
         return run.end_of_another()
     save_to_job(job, meta)
@@ -251,9 +252,17 @@ def _state(meta: RunMeta) -> str:
     return State.ERROR if meta.outcome is None else meta.outcome.state
 
 
-def environment_secrets(settings: Settings) -> tuple[Secret, ...]:
-    """What is secret in this process's environment and around its project."""
-    return tuple(secrets_of_environment(os.environ, settings.project_root))
+def files_of(settings: Settings) -> RunFiles:
+    """The files of the runs, with what is secret in this process's environment and around its project.
+
+    What the worker has read of them before it forks, its work-horses need not read again.
+    """
+    return _files(settings.tasks_root, tuple(secrets_of_environment(os.environ, settings.project_root)))
+
+
+@lru_cache(maxsize=1)
+def _files(tasks_root: Path, secrets: tuple[Secret, ...]) -> RunFiles:
+    return RunFiles(tasks_root, secrets)
 
 
 def _replay(meta: RunMeta) -> Replay | None:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import msgspec
 from redis import Redis
+from redis.client import Pipeline
 from redis.exceptions import RedisError, ResponseError
-from rq.job import Job
+from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.rate_limit import RateLimit, RateLimitRegistry
 from rq.serializers import JSONSerializer
@@ -19,7 +20,7 @@ from jobs.execute import EXECUTE_RUN
 from jobs.idempotency import Claim, Claims
 from jobs.merge import JobState, run_document
 from jobs.meta import RunMeta, meta_from_json, meta_to_job, meta_to_json
-from jobs.news import publish_change
+from jobs.news import news_channel
 from jobs.task_document import browser_config, test_case
 from jobs.verdict import result_of
 from runner.catalog import TaskCatalog
@@ -254,9 +255,8 @@ class RunQueue:
 
         No two jobs can have one ID: the ID is fresh, and the run's folder could only be made once.
         """
-        limit = self._settings.runs_per_task
-        rate_limit = RateLimit(f"{self._queue.name}:{meta.task_id}", limit) if limit else None
-        job = self._queue.enqueue_call(
+        rate_limit = self._rate_limit(meta.task_id)
+        job = self._queue.create_job(
             EXECUTE_RUN,
             kwargs={"task_id": meta.task_id},
             job_id=meta.run_id,
@@ -265,17 +265,33 @@ class RunQueue:
             failure_ttl=self._settings.run_ttl,
             description=f"run {meta.run_id} of task {meta.task_id}",
             meta=meta_to_job(meta),
+            status=JobStatus.RATE_LIMITED if rate_limit else JobStatus.QUEUED,
             rate_limit=rate_limit,
         )
-        if rate_limit is not None:
-            self._keep_order(job)
-        publish_change(self._queue.connection, self._queue.name, meta.run_id)
+        with self._queue.connection.pipeline() as pipeline:
+            if rate_limit is not None:
+                self._wait_for_turn(job, pipeline)
+            else:
+                self._queue.enqueue_job(job, pipeline=pipeline)
+            pipeline.publish(news_channel(self._queue.name), meta.run_id)
+            pipeline.execute()
 
-    def _keep_order(self, job: Job) -> None:
-        """Give a waiting job the exact time: RQ 3.0 orders by whole seconds, and by job ID within one."""
-        seconds, microseconds = self._queue.connection.time()
-        waiting = RateLimitRegistry.from_job(job).rate_limited_key
-        self._queue.connection.zadd(waiting, {job.id: seconds + microseconds / 1_000_000}, xx=True)
+    def _rate_limit(self, task_id: TaskId) -> RateLimit | None:
+        limit = self._settings.runs_per_task
+        return RateLimit(f"{self._queue.name}:{task_id}", limit) if limit else None
+
+    def _wait_for_turn(self, job: Job, pipeline: Pipeline) -> None:
+        """What `Queue.enqueue_job` does with a job that has a rate limit, but in one step, and with the exact time.
+
+        RQ 3.0 orders those that wait by whole seconds, and by job ID within one.
+        """
+        registry = RateLimitRegistry.from_job(job)
+        limit = self._settings.runs_per_task
+        pipeline.sadd(Queue.redis_queues_keys, self._queue.key)
+        registry.register(limit, pipeline)
+        job.save(pipeline=pipeline)
+        registry.add_to_rate_limited(job.id, pipeline, timestamp=time.time())
+        registry.acquire_and_enqueue(limit, pipeline=pipeline)
 
 
 def unavailable(error: RedisError) -> QueueUnavailable:

@@ -23,7 +23,7 @@ from rq.worker import BaseWorker, Worker
 
 from jobs.beat import BEAT_SECONDS, beat
 from jobs.connection import stop_waiting
-from jobs.execute import EXECUTE_RUN, environment_secrets
+from jobs.execute import EXECUTE_RUN, files_of
 from jobs.meta import RunMeta, meta_from_json
 from jobs.news import save_to_job
 from jobs.outcome import close_cut_off
@@ -144,9 +144,18 @@ class RunWorker(Worker):
         """As RQ's, but never in the middle of a beat: a lock that the beat's thread holds then (Python 3.11 has one in
         every `cached_property`) would be held in the work-horse for ever."""
         with self._between_beats:
+            self._prepare(job)
             super().fork_work_horse(job, queue)
         if self._stop_requested:  # since the job was taken, when there was no horse yet to be told
             self._end_horse()
+
+    def _prepare(self, job: Job) -> None:
+        """Read what the work-horses of this task need, so that only the first has to wait for that."""
+        task_id = parse_task_id(str(job.kwargs.get("task_id")))
+        if task_id is not None:
+            files = files_of(self.settings)
+            files.redactor(task_id)
+            files.traversal_ids(task_id)
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """Take no new job, end the running one, leave. May be called again; speaks to nobody but our own horse."""
@@ -246,7 +255,7 @@ class RunWorker(Worker):
         return bool(self.connection.sismember(self.redis_workers_keys, self.key))
 
     def _files(self) -> RunFiles:
-        return RunFiles(self.settings.tasks_root, environment_secrets(self.settings))
+        return files_of(self.settings)
 
     def _reconciler(self) -> Reconciler:
         files = self._files()

@@ -3,6 +3,9 @@
 import os
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
+
+PRIVATE = 0o600
 
 Identity = tuple[int, int, int]  # inode, time of the last change in nanoseconds, size in bytes
 
@@ -22,7 +25,7 @@ def file_identity(path: str | Path) -> Identity | None:
 
 def is_in_place(path: Path) -> bool:
     """Whether the last part of the path is what it says, and no link to something else (or to itself)."""
-    return os.path.realpath(path) == os.path.join(os.path.realpath(path.parent), path.name)
+    return not path.is_symlink()
 
 
 def read_if_there(path: Path) -> bytes | None:
@@ -49,14 +52,24 @@ def replace_file(path: Path, content: bytes) -> None:
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            _write(file, content)
         Path(temporary).replace(path)
     except OSError:
         Path(temporary).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Make a file that is on the disk when this returns; its name is when the folder is synced. Raises `OSError`."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE), "wb") as file:
+        _write(file, content)
+
+
+def _write(file: BinaryIO, content: bytes) -> None:
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus
 
 SHORTEST = 4  # characters; shorter values are only taken out where they are the whole text
-BREAK = r"[ \t]*[│┃║|]?[ \t]*\n[ \t]*[│┃║|]?[ \t]*"  # rich breaks a line anywhere, inside a panel or not
+BREAK = r"\W{0,200}\n\W{0,200}"  # rich breaks a line anywhere, inside a panel or not; naming its signs compiles slowly
 WRAP = f"(?:{BREAK})?"
 WHOLE_PATH = r"(?<![\w.\-\]]){}(?![\w-])"
 SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from runner.files import read_if_there, replace_file, sync_folder
+from runner.files import read_if_there, replace_file, sync_folder, write_new
 from runner.ids import RunId, TaskId
 
 LOG_MODE = 0o600
@@ -83,8 +83,9 @@ class RunFolder(NamedTuple):
         """Make the folder with its first record, durably. Raises `OSError`; then nothing of it stays."""
         try:
             self.path.mkdir(parents=True)
-            replace_file(self.record, content)
             self._reserve.write_bytes(bytes(RESERVED_BYTES))
+            write_new(self.record, content)  # last, since waiting for one file mostly brings the others to the disk, too
+            sync_folder(self.path)
             sync_folder(self.path.parent)
         except FileExistsError:
             raise

@@ -167,7 +167,7 @@ def test_a_redis_that_takes_no_writes_is_named(stack: FakeStack, monkeypatch: py
         raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
 
     stack.project.add_task("buy")
-    monkeypatch.setattr("rq.queue.Queue.enqueue_call", full)
+    monkeypatch.setattr("jobs.queue.RateLimitRegistry.register", full)
     response = stack.post("buy")
     assert response.status_code == 503
     assert "Redis does not take it (command not allowed when used memory > 'maxmemory'.)" in response.json()["detail"]
@@ -211,7 +211,7 @@ def full_disk(*_: object) -> None:
 
 def test_a_full_disk_refuses_a_run_before_it_is_accepted(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = stack.project.add_task("buy")
-    monkeypatch.setattr("runner.run_folder.replace_file", full_disk)
+    monkeypatch.setattr("runner.run_folder.write_new", full_disk)
     response = stack.post("buy")
     assert response.status_code == 507
     assert "No space left on device" in response.json()["detail"]
