@@ -77,6 +77,9 @@ NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
 BODY_BYTES = 64 * 1024  # no call needs a body at all
 PIECE_BYTES = 64 * 1024  # of a large answer that are sent at once
 STARTING_THREADS = 16  # for accepting runs, which may wait; those that show runs have their own
+SWITCH_SECONDS = (
+    0.001  # that a thread which reads files may hold up the event loop; Python's own default is 5 times that
+)
 SHUTDOWN_SECONDS = 2  # for requests under way when the process is asked to end
 
 STATUS_OF: Mapping[type[RunnerError], int] = {
@@ -130,6 +133,19 @@ class JSON(Response):
         return msgspec.json.encode(content)
 
 
+class Turn:
+    """Lets one document, or one piece of one, be sent per turn of the event loop, in the order in which they come: small
+    answers need not wait for all the large ones that are ready."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def come(self) -> None:
+        """Wait for it."""
+        async with self._lock:
+            await asyncio.sleep(0)
+
+
 class Document(Response):
     """JSON as it is sent. A large one goes in pieces, so that others are answered in between."""
 
@@ -137,11 +153,14 @@ class Document(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
+        turn: Turn = scope["app"].state.turn
+        await turn.come()
         if len(self.body) <= PIECE_BYTES:
             await super().__call__(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         for piece in pieces(self.body):
+            await turn.come()
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -481,7 +500,11 @@ PICTURE = {
 }
 READY = {200: Reply("runs would be carried out", Ready), 503: Reply("something is missing", Ready)}
 
-ENDPOINTS = (
+ENDPOINTS = (  # they are tried in this order, so those that are asked for most come first
+    endpoint("GET", "/health", health, shows(Health, "the process lives")),
+    endpoint("GET", "/test-runs/events", watch_runs, STREAMED, [404, 422], RunListQuery),
+    endpoint("GET", "/test-runs/{run_id}", get_run, shows(RunDocument, "the run"), [404, 422], WaitQuery),
+    endpoint("GET", "/test-runs", list_runs, shows(Page[RunItem], "the runs"), [404, 422], RunListQuery),
     endpoint(
         "POST",
         "/test-runs/execute-configuration/{test_case_id}/{browser_config_id}",
@@ -500,7 +523,6 @@ ENDPOINTS = (
     endpoint("POST", "/test-runs/replay-run/{run_id}", replay_run, STARTED, [404], HealingQuery),
     endpoint("POST", "/test-runs/{run_id}/rerun", rerun, STARTED, [404]),
     endpoint("POST", "/test-runs/{run_id}/stop", stop_run, STOPPING, [404]),
-    endpoint("GET", "/test-runs", list_runs, shows(Page[RunItem], "the runs"), [404, 422], RunListQuery),
     endpoint(
         "GET",
         "/test-runs/test-case/{test_case_id}",
@@ -509,10 +531,8 @@ ENDPOINTS = (
         [404, 422],
         RunsOfTaskQuery,
     ),
-    endpoint("GET", "/test-runs/events", watch_runs, STREAMED, [404, 422], RunListQuery),
     endpoint("GET", "/test-runs/{run_id}/events", watch_run, {**STREAMED, 204: OVER}, [404]),
     endpoint("GET", "/test-runs/{run_id}/log", get_log, LOGGED, [404, 416, 422], LogQuery),
-    endpoint("GET", "/test-runs/{run_id}", get_run, shows(RunDocument, "the run"), [404, 422], WaitQuery),
     endpoint("GET", "/tasks", list_tasks, shows(Page[TaskDocument], "the tasks"), [404, 422], TaskListQuery),
     endpoint("GET", "/tasks/{test_case_id}", get_task, shows(TaskDocument, "the task"), [404]),
     endpoint("GET", "/tasks/{test_case_id}/{folder}/{path:path}", get_media, PICTURE, [404, 416]),
@@ -534,7 +554,6 @@ ENDPOINTS = (
         [404, 422],
         PartQuery,
     ),
-    endpoint("GET", "/health", health, shows(Health, "the process lives")),
     endpoint("GET", "/ready", ready, READY),
 )
 
@@ -622,6 +641,7 @@ def create_app(settings: Settings, connect: Callable[[Settings], Runs] = Runs.co
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Changes]]:
         runs = app.state.runs = connect(settings)
+        app.state.turn = Turn()
         app.state.starting = CapacityLimiter(STARTING_THREADS)
         log_event("web_ready", url=base_url(settings), project=settings.project_root)
         log_hint(settings)
@@ -688,6 +708,7 @@ def main() -> None:
     except SettingsError as error:
         fail(error)
     configure_logging(settings.log_level)
+    sys.setswitchinterval(SWITCH_SECONDS)
     config = uvicorn.Config(
         create_app(settings),
         host=settings.host,

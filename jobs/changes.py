@@ -128,8 +128,8 @@ class Changes:
             before = index
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._look_now.wait(), LOOK_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS)  # those who wait for the run that has changed are served first
             self._look_now.clear()
-            await asyncio.sleep(PAUSE_SECONDS)
 
     async def _listen_to_redis(self) -> None:
         was_there = False

@@ -84,7 +84,7 @@ class RunFolder(NamedTuple):
         try:
             self.path.mkdir(parents=True)
             self._reserve.write_bytes(bytes(RESERVED_BYTES))
-            write_new(self.record, content)  # last, since waiting for one file mostly brings the others to the disk, too
+            write_new(self.record, content)  # last: to wait for one file mostly brings the others to the disk, too
             sync_folder(self.path)
             sync_folder(self.path.parent)
         except FileExistsError:

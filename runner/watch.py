@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
-STEP_MS = 2  # between two looks at what the file system has told, which cost a hundredth of a core
+STEP_MS = 1  # between two looks at what the file system has told, which cost two hundredths of a core
 SETTLE_MS = 10  # the longest that a stream of changes is collected before it is told
 IDLE_MS = 500  # without any change until an empty set is yielded, so that the caller can look around
 
