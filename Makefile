@@ -6,7 +6,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test prune soak format clean
+.PHONY: help run install test prune soak bench bench-check format clean
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ prune: install  ## show which runs RUNS_KEEP_DAYS and RUNS_KEEP would delete; wi
 
 soak: $(VENV)/installed  ## kill everything at random for some minutes, and see that no run is lost
 	SOAK_RUNS=300 pytest -s tests/soak
+
+bench: $(VENV)/installed  ## measure how fast everything is, in about four minutes
+	python -m benchmarks
+
+bench-check: $(VENV)/installed  ## the same, and fail where a figure misses its target
+	python -m benchmarks --check
 
 format: $(VENV)/installed  ## put the code into the house format
 	ruff check --fix .

@@ -134,8 +134,10 @@ class JSON(Response):
 
 
 class Turn:
-    """Lets one document, or one piece of one, be sent per turn of the event loop, in the order in which they come: small
-    answers need not wait for all the large ones that are ready."""
+    """Lets one document, or one piece of one, be sent per turn of the event loop, in the order in which they come.
+
+    So small answers need not wait for all the large ones that are ready.
+    """
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()

@@ -48,7 +48,6 @@ from runner.secrets import secrets_of_environment
 from runner.settings import Settings, read_settings
 from runner.traversal_file import RunFiles
 
-EXECUTE_RUN = "jobs.execute.execute_run"  # what a job of ours calls, by its dotted name
 GRACE = 2.0  # seconds between SIGTERM and SIGKILL for the CLI when we have to leave; honcho gives the whole stack 5
 JOB_SECONDS = 3.0  # between two looks whether Redis still has the job
 LOG_TAIL = 64 * 1024  # bytes of the log in which the last words are looked for

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from jobs.verdict import Cut, idle, too_long
-from runner.process import CliProcess, ProcessEnd
+from runner.command import ProcessEnd
+from runner.process import CliProcess
 from runner.settings import Settings
 
 TICK = 0.25  # seconds between two looks at the deadline and at what was asked of us

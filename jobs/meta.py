@@ -12,6 +12,8 @@ from msgspec import Struct
 from jobs.document import BrowserConfig, Origin, Reason, RunType, State, TestCase
 from runner.ids import RunId, TaskId
 
+EXECUTE_RUN = "jobs.execute.execute_run"  # what a job of ours calls, by its dotted name
+
 
 class Outcome(Struct, frozen=True):
     """The end of a run; once written it never changes. `exit_code` and `signal` are the CLI's, the steps its brain

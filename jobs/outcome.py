@@ -11,8 +11,8 @@ from jobs.meta import Outcome, RunMeta, meta_from_job, meta_from_json, meta_to_j
 from jobs.news import save_to_job
 from jobs.steps import count_steps
 from jobs.verdict import Cut, Ending, Verdict, judge
+from runner.command import ProcessEnd
 from runner.log import log_event
-from runner.process import ProcessEnd
 from runner.run_folder import RunFolder
 from runner.traversal import Traversal
 from runner.traversal_file import RunFiles

@@ -16,10 +16,9 @@ from rq.rate_limit import RateLimit, RateLimitRegistry
 from rq.serializers import JSONSerializer
 
 from jobs.document import Origin, RunDocument, RunType, State
-from jobs.execute import EXECUTE_RUN
 from jobs.idempotency import Claim, Claims
 from jobs.merge import JobState, run_document
-from jobs.meta import RunMeta, meta_from_json, meta_to_job, meta_to_json
+from jobs.meta import EXECUTE_RUN, RunMeta, meta_from_json, meta_to_job, meta_to_json
 from jobs.news import news_channel
 from jobs.task_document import browser_config, test_case
 from jobs.verdict import result_of

@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 from jobs.document import Reason, State
-from runner.process import ProcessEnd
+from runner.command import ProcessEnd
 from runner.traversal import Traversal
 from runner.traversal_file import Reading
 

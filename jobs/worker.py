@@ -18,13 +18,14 @@ from rq.exceptions import StopRequested
 from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
+from rq.results import Result
 from rq.utils import now
 from rq.worker import BaseWorker, Worker
 
 from jobs.beat import BEAT_SECONDS, beat
 from jobs.connection import stop_waiting
-from jobs.execute import EXECUTE_RUN, files_of
-from jobs.meta import RunMeta, meta_from_json
+from jobs.execute import files_of
+from jobs.meta import EXECUTE_RUN, RunMeta, meta_from_json
 from jobs.news import save_to_job
 from jobs.outcome import close_cut_off
 from jobs.queue import RunQueue
@@ -64,6 +65,12 @@ class RunJob(Job):
         if self.func_name != EXECUTE_RUN:
             raise ValueError(f"this worker only calls {EXECUTE_RUN}, and the job wants {self.func_name}")
         return super().perform()
+
+    def _handle_success(self, result_ttl: int, pipeline: Pipeline, *args: Any, **kwargs: Any) -> None:
+        """As RQ's, without keeping the function's value: the run's metadata says how it ended, and a result takes more
+        memory than all the rest of the job (Redis gives each stream 4 kB)."""
+        super()._handle_success(result_ttl, pipeline, *args, **kwargs)
+        pipeline.delete(Result.get_key(self.id))
 
 
 class RunWorker(Worker):

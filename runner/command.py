@@ -1,4 +1,4 @@
-"""The command line and the environment of the CLI for one run. Pure: nothing is started here."""
+"""The command line and the environment of the CLI for one run, and how it ends. Pure: nothing is started here."""
 
 import os
 from collections.abc import Mapping
@@ -12,6 +12,13 @@ RUN_ID_VARIABLE = "BUGNINJA_RUN_ID"
 TASK_ID_VARIABLE = "BUGNINJA_TASK_ID"
 SHIM = Path(__file__).parent / "shim"
 OURS = ("REDIS_URL", "API_TOKEN", "HOST", "PORT", "HONCHO_PROCESS_NAME")  # the stack's own affairs, not the CLI's
+
+
+class ProcessEnd(NamedTuple):
+    """How the CLI ended: `exit_code`, or the name of the `signal` that ended it (then exit_code is None)."""
+
+    exit_code: int | None
+    signal: str | None
 
 
 class Command(NamedTuple):

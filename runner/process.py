@@ -11,11 +11,10 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 
-from runner.command import RUN_ID_VARIABLE, Command
+from runner.command import RUN_ID_VARIABLE, Command, ProcessEnd
 from runner.errors import CommandNotStarted
 from runner.ids import RunId
 from runner.log_file import LogFile
@@ -23,13 +22,6 @@ from runner.redaction import Redactor
 
 SWEEP_SECONDS = 2.0  # until a process that was sent SIGKILL is expected to be gone
 CHUNK_BYTES = 64 * 1024
-
-
-class ProcessEnd(NamedTuple):
-    """How the CLI ended: `exit_code`, or the name of the `signal` that ended it (then exit_code is None)."""
-
-    exit_code: int | None
-    signal: str | None
 
 
 class CliProcess:

@@ -7,7 +7,7 @@ import pytest
 
 from jobs.document import Reason, State
 from jobs.verdict import SHUT_DOWN, STOPPED, WORKER_DIED, Cut, Ending, idle, judge, judge_file, result_of, too_long
-from runner.process import ProcessEnd
+from runner.command import ProcessEnd
 from runner.traversal import Traversal, parse_traversal
 from runner.traversal_file import NOTHING_YET, Reading
 from tests.project import FAULT, PASSED, VISIT, make_traversal
