@@ -58,14 +58,16 @@ class Answers(Generic[S]):
 
     def keep(self, key: Hashable, kept: Kept[S]) -> Kept[S]:
         """Keep it in the place of what was kept before; drop what was not asked for for the longest time."""
-        self._drop(self._kept.pop(key, None))
+        self.drop(key)
         self._kept[key] = kept
         self.size += _size(kept)
         while self.size > self._limit and len(self._kept) > 1:
-            self._drop(self._kept.popitem(last=False)[1])
+            self.drop(next(iter(self._kept)))
         return kept
 
-    def _drop(self, kept: Kept[S] | None) -> None:
+    def drop(self, key: Hashable) -> None:
+        """Forget what is kept under this key."""
+        kept = self._kept.pop(key, None)
         if kept is not None:
             self.size -= _size(kept)
 

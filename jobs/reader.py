@@ -163,11 +163,13 @@ class RunReader:
         paths = await self._find(known) if kept is None else kept.seen.paths
         files = self._look_at(paths)
         if kept is not None and kept.seen.files != files and not files.is_there:
-            kept, paths = None, await self._find(known)
-            files = self._look_at(paths)
+            self._answers.drop(known)  # it was deleted, and may be there again in another task
+            return await self.get(run_id)
         if kept is not None and kept.seen.settled and kept.seen.files == files:
             return kept.answer
         job = await self._job(known)
+        if self._answers.find(known) is not kept:  # somebody else has made it meanwhile
+            return await self.get(run_id)
         if kept is not None and kept.seen.job == job and kept.seen.files == files:
             return kept.answer
         return await self._make_once(known, paths.task_id, files, job)

@@ -43,3 +43,9 @@ def stack(new_stack: Callable[..., Stack]) -> Stack:
         stack.line(name)
     stack.wait_ready()
     return stack
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """What tests marked with `anyio` run on."""
+    return "asyncio"

@@ -8,6 +8,7 @@ import subprocess
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,13 @@ class Answer(NamedTuple):
     status: int
     body: Any
     headers: dict[str, str]
+
+
+class Event(NamedTuple):
+    """A server-sent event."""
+
+    id: str
+    data: Any
 
 
 def free_port() -> int:
@@ -98,7 +106,8 @@ class Stack:
                 return Answer(response.status, json.loads(response.read()), dict(response.headers))
         except urllib.error.HTTPError as error:
             with error:
-                return Answer(error.code, json.loads(error.read()), dict(error.headers))
+                content = error.read()
+                return Answer(error.code, json.loads(content) if content else None, dict(error.headers))
         except OSError:
             return Answer(0, None, {})
 
@@ -107,6 +116,19 @@ class Stack:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as response:
             body: bytes = response.read()
         return body.decode()
+
+    def listen(self, path: str, **headers: str) -> Iterator[Event]:
+        """The server-sent events of the path, until the server ends them."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
+        fields: dict[str, str] = {}
+        with urllib.request.urlopen(request, timeout=30) as response:
+            for line in response:
+                name, _, value = line.decode().rstrip("\n").partition(": ")
+                if name:
+                    fields[name] = value
+                elif "data" in fields:
+                    yield Event(fields.get("id", ""), json.loads(fields["data"]))
+                    fields = {}
 
     def wait_ready(self) -> None:
         """Wait until runs would be carried out."""

@@ -12,7 +12,8 @@ NO_FINDINGS = 0
 
 def schemathesis(stack: Stack, *options: str) -> subprocess.CompletedProcess[str]:
     command = ["st", *options, "run", f"http://127.0.0.1:{stack.port}/openapi.json"]
-    fixed = ["--checks", "all", "--seed", "1", "--continue-on-failure", "--no-color", "--max-examples", "5"]
+    endless = ["--exclude-operation-id", "watch_runs"]  # its answer has no end, for which Schemathesis would wait
+    fixed = [*endless, "--checks", "all", "--seed", "1", "--continue-on-failure", "--no-color", "--max-examples", "5"]
     return subprocess.run(
         [*command, *fixed], cwd=stack.folder, env=stack.environ, capture_output=True, text=True, timeout=110
     )
@@ -40,7 +41,7 @@ def test_every_answer_is_as_documented(project: Project, new_stack: Callable[...
     config.write_text("[parameters]\n" + "".join(f'"path.{name}" = "{value}"\n' for name, value in known.items()))
     of_what_is_there = schemathesis(stack, "--config-file", str(config))
     assert of_what_is_there.returncode == NO_FINDINGS, of_what_is_there.stdout
-    assert f"{len(ENDPOINTS)} selected / {len(ENDPOINTS)} total" in of_what_is_there.stdout
+    assert f"{len(ENDPOINTS) - 1} selected / {len(ENDPOINTS)} total" in of_what_is_there.stdout
     assert "Missing test data" not in of_what_is_there.stdout, of_what_is_there.stdout
     of_anything = schemathesis(stack)
     assert of_anything.returncode == NO_FINDINGS, of_anything.stdout

@@ -1,0 +1,251 @@
+"""What is kept, for how long it is true, and what a client need not be sent again."""
+
+import asyncio
+import shutil
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import fakeredis
+import pytest
+
+from app import PIECE_BYTES, Turn
+from jobs.answer import Answers, Kept, make_answer
+from jobs.changes import EVERY_RUN, Changes
+from jobs.runs import Runs
+from runner.redaction import Secret
+from runner.traversal import Traversal, parse_traversal
+from tests.project import FAULT, PASSED, VISIT, Project, traversal_bytes
+from tests.unit.conftest import FakeStack
+from tests.unit.test_lists import by_hand, ids, listed, write_run
+
+STAMP = "20260101_080000"
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The content of every traversal that was parsed to be shown."""
+    contents: list[bytes] = []
+
+    def counting(content: bytes, secrets: Iterable[Secret] | None) -> Traversal:
+        if secrets is not None:
+            contents.append(content)
+        return parse_traversal(content, secrets)
+
+    monkeypatch.setattr("runner.traversal_file.parse_traversal", counting)
+    return contents
+
+
+def test_a_traversal_is_parsed_once_per_change_whoever_asks(stack: FakeStack, parsed: list[bytes]) -> None:
+    folder = stack.project.add_task("buy")
+    for actions, status in (([VISIT], "PENDING"), ([VISIT, VISIT], "PENDING"), ([VISIT, PASSED], "SUCCESSFUL")):
+        parsed.clear()
+        write_run(folder, STAMP, by_hand("a"), traversal_bytes(actions, status))
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(stack.get, [by_hand("a")] * 24))
+        assert len(parsed) == 1
+        assert all(answer == answers[0] for answer in answers)
+        assert answers[0]["progress"]["steps"] == len(actions)
+
+
+def test_a_run_is_answered_as_its_files_are_now(stack: FakeStack) -> None:
+    folder = stack.project.add_task("buy", "visit fail")
+    run = stack.run("buy")
+    assert stack.get(run["id"]) == run
+    (folder / "runs" / run["id"] / "cli.log").write_text("another end\n")
+    assert stack.get(run["id"])["failure"]["log_tail"] == ["another end"]
+    (path,) = stack.project.traversals("buy")
+    path.write_bytes(traversal_bytes([VISIT, VISIT, FAULT], "FAILED"))
+    assert len(stack.get(run["id"])["brain_states"]) == 3
+    (folder / "task_buy.toml").write_text('[task]\nname = "buy"\n[secrets]\nCART = "The cart is empty"\n')
+    assert "The cart is empty" not in str(stack.get(run["id"])["brain_states"])
+    path.unlink()
+    assert stack.get(run["id"])["brain_states"] == []
+    shutil.rmtree(folder / "runs" / run["id"])
+    assert stack.client.get(f"/test-runs/{run['id']}").status_code == 404
+
+
+def test_a_file_that_is_half_written_leaves_the_last_good_steps(stack: FakeStack) -> None:
+    folder = stack.project.add_task("buy")
+    path = write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT, VISIT]))
+    assert stack.get(by_hand("a"))["progress"]["steps"] == 2
+    path.write_bytes(traversal_bytes([VISIT, VISIT, VISIT])[:100])
+    run = stack.get(by_hand("a"))
+    assert (run["current_state"], run["progress"]["steps"]) == ("RUNNING", 2)
+    path.write_bytes(traversal_bytes([VISIT, VISIT, VISIT]))
+    assert stack.get(by_hand("a"))["progress"]["steps"] == 3
+
+
+@pytest.mark.parametrize("path", ["/test-runs/{run}", "/test-runs", "/test-runs/test-case/buy", "/tasks", "/tasks/buy"])
+def test_what_a_client_has_it_is_not_sent_again(stack: FakeStack, path: str) -> None:
+    folder = stack.project.add_task("buy")
+    write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT]))
+    path = path.format(run=by_hand("a"))
+    first = stack.client.get(path)
+    assert (first.status_code, first.headers["cache-control"]) == (200, "private, no-cache")
+    etag = first.headers["etag"]
+    for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        again = stack.client.get(path, headers={"If-None-Match": known})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
+    write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT, PASSED], "SUCCESSFUL"))
+    changed = stack.client.get(path, headers={"If-None-Match": etag})
+    assert (changed.status_code, changed.headers["etag"] != etag) == (200, True)
+
+
+def test_a_run_on_a_page_is_never_older_than_itself(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stack.project.add_task("buy")
+    write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT]))
+    assert ids(listed(stack)) == [by_hand("a")]
+    monkeypatch.setattr("jobs.history.LISTED_SECONDS", 3600.0)
+    assert [item["current_state"] for item in listed(stack)["items"]] == ["RUNNING"]
+    write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT, PASSED], "SUCCESSFUL"))
+    assert [item["current_state"] for item in listed(stack)["items"]] == ["FINISHED"]
+    write_run(folder, "20260101_090000", by_hand("b"), traversal_bytes([PASSED], "SUCCESSFUL"))
+    assert ids(listed(stack)) == [by_hand("a")], "one more is not looked for each time"
+    run_id = stack.post("buy").json()["id"]
+    assert ids(listed(stack)) == [run_id, by_hand("b"), by_hand("a")], "but after a start it is"
+
+
+def test_answers_are_bounded_in_bytes_and_the_oldest_go_first() -> None:
+    answers: Answers[int] = Answers(limit=5_000)
+    for number in range(10):
+        answers.keep(number, Kept(number, make_answer("x" * 1_000)))
+        answers.find(0)
+    kept = [number for number in range(10) if answers.find(number)]
+    assert kept == [0, 8, 9]
+    assert answers.size <= 5_000
+    answers.keep(0, Kept(0, make_answer("")))
+    answers.keep("large", Kept(1, make_answer("x" * 10_000)))
+    assert answers.find("large") is not None, "one that is larger than the bound is kept alone"
+    assert answers.find(0) is None
+
+
+def test_a_large_run_arrives_whole(stack: FakeStack) -> None:
+    folder = stack.project.add_task("buy")
+    write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT] * 2000 + [PASSED], "SUCCESSFUL"))
+    response = stack.client.get(f"/test-runs/{by_hand('a')}")
+    assert len(response.content) > 3 * PIECE_BYTES
+    assert len(response.json()["brain_states"]) == 2001
+    assert int(response.headers["content-length"]) == len(response.content)
+    assert stack.client.head(f"/test-runs/{by_hand('a')}").content == b""
+
+
+@pytest.mark.anyio
+async def test_of_all_that_is_ready_one_goes_per_turn_of_the_loop() -> None:
+    turn, order = Turn(), []
+
+    async def send(name: str) -> None:
+        await turn.come()
+        order.append(name)
+
+    sending = [asyncio.create_task(send(name)) for name in "abc"]
+    while not sending[-1].done():
+        before = len(order)
+        await asyncio.sleep(0)
+        assert len(order) - before <= 1
+    assert order == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("wait", ["-1", "61", "x", "1.5"])
+def test_a_wait_that_does_not_fit_is_named(stack: FakeStack, wait: str) -> None:
+    response = stack.client.get(f"/test-runs/{by_hand('a')}?wait={wait}")
+    assert response.status_code == 422
+    assert f"wait is '{wait}'; expected is a whole number of seconds from 0 to 60." in response.json()["detail"]
+
+
+def changes_on(project: Project) -> Changes:
+    server = fakeredis.FakeServer()
+    return Runs.on(
+        project.settings(), fakeredis.FakeRedis(server=server), fakeredis.FakeAsyncRedis(server=server)
+    ).changes
+
+
+@pytest.mark.anyio
+async def test_a_listener_is_told_that_nothing_has_changed(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.changes.SILENCE_SECONDS", 0.01)
+    changes, answer = changes_on(project), make_answer("one")
+
+    async def ask() -> Any:
+        return answer
+
+    told = []
+    async for found in changes.follow(EVERY_RUN, ask):
+        told.append(found)
+        if len(told) == 3:
+            answer = make_answer("two", is_final=True)
+            changes.tell(EVERY_RUN)
+    assert told[0] is not None
+    assert told[1:3] == [None, None]
+    assert told[-1] == answer
+
+
+@pytest.mark.anyio
+async def test_where_the_file_system_does_not_tell_a_look_at_it_does(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def deaf(folders: Any) -> Any:
+        raise OSError("this file system cannot be watched")
+        yield
+
+    monkeypatch.setattr("jobs.changes.watch", deaf)
+    monkeypatch.setattr("jobs.changes.LOOK_SECONDS", 0.02)
+    folder = project.add_task("buy")
+    write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT]))
+    changes = changes_on(project)
+    running = asyncio.create_task(changes.run())
+    with changes.listen(None) as of_list, changes.listen(by_hand("a")) as of_run, changes.listen(by_hand("b")) as other:  # type: ignore[arg-type]
+        await asyncio.sleep(0.3)
+        for event in (of_list, of_run, other):
+            event.clear()
+        write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT, VISIT]))
+        for event in (of_list, of_run):
+            await asyncio.wait_for(event.wait(), 10)
+        assert not other.is_set()
+    running.cancel()
+    await running
+
+
+@pytest.mark.anyio
+async def test_a_fault_in_watching_is_logged_and_watching_goes_on(
+    project: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried = []
+
+    async def broken(folders: Any) -> Any:
+        tried.append(folders)
+        raise ZeroDivisionError
+        yield
+
+    monkeypatch.setattr("jobs.changes.watch", broken)
+    monkeypatch.setattr("jobs.changes.RETRY_SECONDS", 0.01)
+    changes = changes_on(project)
+    running = asyncio.create_task(changes.run())
+    with changes.listen(EVERY_RUN):
+        async with asyncio.timeout(10):
+            while len(tried) < 3:
+                await asyncio.sleep(0.01)
+    running.cancel()
+    await running
+    assert "failed, and is started again" in caplog.text
+
+
+def test_filling_the_index_holds_up_nobody_who_asks_for_a_run(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jobs.entry import EntryReader
+
+    folder = project.add_task("buy")
+    write_run(folder, STAMP, by_hand("a"), traversal_bytes([PASSED], "SUCCESSFUL"))
+    go_on, read = threading.Event(), EntryReader.read
+
+    def slow(*arguments: Any) -> Any:
+        go_on.wait(20)
+        return read(*arguments)
+
+    monkeypatch.setattr(EntryReader, "read", slow)
+    stack = FakeStack(project)
+    with stack.client:
+        assert stack.get(by_hand("a"))["current_state"] == "FINISHED"
+        go_on.set()
+        assert ids(listed(stack)) == [by_hand("a")]
