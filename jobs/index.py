@@ -40,6 +40,10 @@ class Index:
         """The run with this ID."""
         return next((runs.entries[run_id] for runs in self.tasks.values() if run_id in runs.entries), None)
 
+    def task_of(self, run_id: RunId) -> TaskId | None:
+        """The task of this run, or of this file that is no run of its own."""
+        return next((task_id for task_id, runs in self.tasks.items() if run_id in runs.every), None)
+
     def page(self, query: RunListQuery, task_id: TaskId | None) -> Page[Entry]:
         """The runs that were asked for; of one task, if that is given."""
         chosen = self._select(query, task_id)

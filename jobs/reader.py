@@ -6,10 +6,11 @@ changed is answered from memory, after a look at the times of its files.
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from anyio import to_thread
 from msgspec import Struct
@@ -61,11 +62,15 @@ JOB_STATES: Mapping[JobStatus, JobState] = {
 
 
 class JobView(NamedTuple):
-    """What Redis says about a run."""
+    """What Redis says about a run, and the fields of its job that say so."""
 
     state: JobState
     meta: RunMeta | None
     place: QueuePlace | None = None
+    fields: Mapping[Any, Any] | None = None
+
+
+NO_JOB = JobView(JobState.ABSENT, None)
 
 
 class Health(Struct, frozen=True):
@@ -167,7 +172,8 @@ class RunReader:
             return await self.get(run_id)
         if kept is not None and kept.seen.settled and kept.seen.files == files:
             return kept.answer
-        job = await self._job(known)
+        made_by_hand = files.record is None and files.traversal is not None
+        job = NO_JOB if made_by_hand else await self._job(known, None if kept is None else kept.seen.job)
         if self._answers.find(known) is not kept:  # somebody else has made it meanwhile
             return await self.get(run_id)
         if kept is not None and kept.seen.job == job and kept.seen.files == files:
@@ -176,13 +182,21 @@ class RunReader:
 
     async def _find(self, run_id: RunId) -> Paths:
         """Where the run's files are, as far as that is known without reading them. Raises `NotFound`."""
-        if self._history.is_quick:
-            task_id = self._files.find_task(run_id)
+        index = self._history.current()
+        if index is None or not self._history.is_quick:
+            task_id = await to_thread.run_sync(self._find_by_reading, run_id)
         else:
-            task_id = await to_thread.run_sync(self._files.find_task, run_id)
+            task_id = index.task_of(run_id) or self._files.find_accepted(run_id)
         if task_id is None:
             task_id = await self._find_in_redis(run_id)
         return self._paths(RunFolder(self._settings.tasks_root, task_id, run_id), run_id)
+
+    def _find_by_reading(self, run_id: RunId) -> TaskId | None:
+        """The task of the run; brings the index up to date for the next who asks, if there is one by now."""
+        with suppress(ProjectGone):
+            if self._history.known is not None:
+                self._history.index()
+        return self._files.find_task(run_id)
 
     async def _find_in_redis(self, run_id: RunId) -> TaskId:
         """The task of a run that is not on the disk: only Redis can know it, when the project's folder is gone."""
@@ -252,11 +266,14 @@ class RunReader:
             return Ready("not ready", True, 0, "No worker is alive: start one with `honcho start worker`.")
         return Ready("ready", True, alive)
 
-    async def _job(self, run_id: RunId) -> JobView:
+    async def _job(self, run_id: RunId, before: JobView | None = None) -> JobView:
+        """What Redis says now: `before` itself, if that is the same."""
         try:
             fields = await self._redis.hgetall(Job.key_for(run_id))
             if not fields:
-                return JobView(JobState.ABSENT, None)
+                return NO_JOB
+            if before is not None and before.state is not JobState.WAITING and before.fields == fields:
+                return before
             job = Job(run_id, connection=self._no_redis, serializer=JSONSerializer)
             job.restore(fields)
             state = JOB_STATES[job.get_status(refresh=False)]
@@ -264,8 +281,8 @@ class RunReader:
         except RedisError:
             return JobView(JobState.UNKNOWN, None)
         except NoSuchJobError:
-            return JobView(JobState.ABSENT, None)
-        return JobView(state, meta_from_job(job.meta), place)
+            return NO_JOB
+        return JobView(state, meta_from_job(job.meta), place, fields)
 
     async def _place(self, job: Job) -> QueuePlace | None:
         """Where the job waits; None if it has just left its place."""
