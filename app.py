@@ -201,7 +201,7 @@ async def stop_run(request: Request) -> Response:
     """Stop a run: 200 and it is over if it had not started, else 202 and it is being ended."""
     await refuse_body(request)
     run_id = await to_thread.run_sync(runs_of(request).stopper.stop, request.path_params["run_id"])
-    runs_of(request).lists.touch()
+    runs_of(request).changes.tell(run_id)
     answer = await runs_of(request).reader.get(run_id)
     return Document(answer.body, 200 if answer.is_final else 202)
 
@@ -214,7 +214,7 @@ async def accepted(request: Request, accept: Callable[..., Accepted]) -> Respons
     key = check_key(request.headers.get("idempotency-key"))
     await refuse_body(request)
     run, is_new = await to_thread.run_sync(partial(accept, key=key), limiter=request.app.state.starting)
-    runs_of(request).lists.touch()
+    runs_of(request).changes.tell(RunId(run.id))
     answer = make_answer(run) if is_new else await runs_of(request).reader.get(run.id)
     prefix = PREFIX if request.url.path.startswith(f"{PREFIX}/") else ""
     return Document(answer.body, 202 if is_new else 200, {"Location": f"{prefix}/test-runs/{run.id}"})
@@ -650,6 +650,7 @@ def create_app(settings: Settings, connect: Callable[[Settings], Runs] = Runs.co
         watching = asyncio.create_task(runs.changes.run())
         filling = asyncio.create_task(runs.lists.fill())
         yield {"changes": runs.changes}
+        runs.changes.end()
         for task in (watching, filling):
             task.cancel()
         await asyncio.gather(watching, filling)

@@ -59,7 +59,7 @@ class Changes:
             self._listeners[run_id].discard(event)
             if not self._listeners[run_id]:
                 del self._listeners[run_id]
-            if not self._listeners:
+            if not self._listeners and not self._ended:
                 self._somebody.clear()
 
     async def follow(
@@ -80,15 +80,20 @@ class Changes:
                     yield answer
                 if answer.is_final:
                     return
-                while not changed.is_set():
-                    try:
-                        await asyncio.wait_for(changed.wait(), SILENCE_SECONDS)
-                    except TimeoutError:
-                        yield None
+                try:
+                    async with asyncio.timeout(SILENCE_SECONDS):
+                        await changed.wait()
+                except TimeoutError:
+                    yield None  # and ask again: a hint may have got lost
 
     def end(self) -> None:
-        """Let all listeners go: the process is about to end."""
+        """Let all listeners go, and watch no more: the process is about to end.
+
+        `run` has to be cancelled, too; but Python 3.11's `wait_for`, in redis-py, loses a cancellation now and then.
+        """
         self._ended = True
+        self._somebody.set()
+        self._look_now.set()
         self._wake_all()
 
     def tell(self, run_id: RunId | None) -> None:
@@ -104,7 +109,7 @@ class Changes:
             await asyncio.gather(*map(self._keep_running, sources))
 
     async def _keep_running(self, source: Callable[[], Awaitable[None]]) -> None:
-        while True:
+        while not self._ended:
             try:
                 await source()
             except Exception:  # noqa: BLE001
@@ -113,7 +118,7 @@ class Changes:
 
     async def _look_at_disk(self) -> None:
         before: Index | None = None
-        while True:
+        while not self._ended:
             if not self._listeners:
                 before = None
                 await self._somebody.wait()
@@ -121,28 +126,30 @@ class Changes:
                 index = await self._lists.index()
             except ProjectGone:
                 index = Index({})
-            if before is not None and index is not before:
+            if before is None:
+                self._wake_all()  # what has changed until now, nobody has compared
+            elif index is not before:
                 for run_id in changed_runs(before, index):
                     self._wake(run_id)
                 self._wake(EVERY_RUN)
             before = index
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._look_now.wait(), LOOK_SECONDS)
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._look_now.wait()
             await asyncio.sleep(PAUSE_SECONDS)  # those who wait for the run that has changed are served first
             self._look_now.clear()
 
     async def _listen_to_redis(self) -> None:
         was_there = False
-        while True:
+        while not self._ended:
             await self._somebody.wait()
             try:
                 async with AsyncExitStack() as stack:
                     pubsub = await stack.enter_async_context(self._redis.pubsub(ignore_subscribe_messages=True))
                     await pubsub.subscribe(self._channel)
-                    if not was_there:
-                        self._wake_all()  # what was told before is lost, and what was stale is so no more
+                    self._wake_all()  # what was told before is lost, and what was stale is so no more
                     was_there = True
-                    while self._listeners:
+                    while self._listeners and not self._ended:
                         message = await pubsub.get_message(timeout=PING_SECONDS)
                         if message is None:
                             await self._redis.ping()
@@ -161,19 +168,18 @@ class Changes:
         index = self._lists.known()
         for run_id in [*self._listeners]:  # those that wait may have come forward in the queue
             entry = None if run_id is None or index is None else index.find(run_id)
-            if entry is not None and entry.state is State.PENDING:
+            if run_id is not None and (entry is None or entry.state is State.PENDING):
                 self._wake(run_id)
 
     async def _watch_files(self) -> None:
-        while True:
+        while not self._ended:
             await self._somebody.wait()
             folders = self._files.folders()
             try:
                 async for changed in watch(folders):
-                    self._lists.touch()
                     for path in changed:
                         self.tell(traversal_run_id(path.name))
-                    if not self._listeners or self._files.folders() != folders:
+                    if self._ended or not self._listeners or self._files.folders() != folders:
                         break
             except OSError as error:
                 log_event("not_watched", because=error)

@@ -19,6 +19,7 @@ from runner.log import log_event
 
 CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0  # the front end gives up a request after 10 s
+READING_CONNECTIONS = 32  # of the web process, which all its clients share
 WORKER_ANSWER_SECONDS = 3.0  # longer than the worker's blocking pop, short enough to leave in time
 REFUSED_SECONDS = 0.25  # from a refused write to the next try
 T = TypeVar("T")
@@ -106,13 +107,17 @@ def connect(url: str) -> Redis:
 
 
 def connect_async(url: str) -> redis.asyncio.Redis:
-    """The web process's connection for reading: it fails fast."""
-    return redis.asyncio.Redis.from_url(
+    """The web process's connections for reading: they fail fast. Who finds none free waits for one as long as for an
+    answer."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
         url,
+        max_connections=READING_CONNECTIONS,
+        timeout=ANSWER_SECONDS,
         socket_timeout=ANSWER_SECONDS,
         socket_connect_timeout=CONNECT_SECONDS,
         retry=redis.asyncio.retry.Retry(NoBackoff(), 1),
     )
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 def shown_url(url: str) -> str:

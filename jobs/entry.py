@@ -1,6 +1,7 @@
 """A run as a list knows it, read from the disk, which knows them all: a run's record is written before its job is
 enqueued and at each change of its state, so no list needs Redis."""
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from jobs.steps import count_steps
 from jobs.verdict import Verdict, judge_file
 from runner.files import Identity, file_identity, read_if_there
 from runner.ids import RunId, TaskId
+from runner.log import log_event
 from runner.run_folder import RunFolder
 from runner.traversal import Traversal
 from runner.traversal_file import RunFiles, is_abandoned, started_at
@@ -97,7 +99,11 @@ class EntryReader:
         there is nothing yet."""
         if known is not None and known.read == read:
             return known
-        record = read_if_there(self._record(task_id, run_id)) if read.record else None
+        try:
+            record = read_if_there(self._record(task_id, run_id)) if read.record else None
+        except OSError as error:  # one that cannot be read must not hide the others
+            log_event("not_read", level=logging.WARNING, run=run_id, task=task_id, because=error.strerror)
+            return None
         meta = meta_from_json(record) if record is not None else None
         if meta is not None:
             return self._accepted(meta, read)

@@ -130,8 +130,8 @@ class Execution:
 
     def save(self, meta: RunMeta) -> None:
         """Remember the metadata here, on disk and in Redis."""
-        self.meta = meta
         save(self.job, self.folder, meta)
+        self.meta = meta
 
     def carry_out(self, settings: Settings, request: EndRequest) -> str:
         """Run the CLI to its end, however it comes, and record the outcome; returns the final state."""

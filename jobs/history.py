@@ -7,6 +7,7 @@ import operator
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 
 from jobs.document import BrowserConfig, Origin, TestCase
 from jobs.entry import Entry, EntryReader, Read, files_of_others
@@ -34,6 +35,7 @@ class RunHistory:
         self._lock = threading.Lock()
         self._index: Index | None = None
         self._tasks_seen: object = None
+        self._given_up = False
         self._look_seconds = 0.0
         self._looked_at = 0.0  # when the last look began, on the clock `time.monotonic`
         self._touched_at = 0.0
@@ -50,7 +52,7 @@ class RunHistory:
 
     def current(self) -> Index | None:
         """The index, if nothing has to be read for it. Does not block: only times of files are looked at, and not all
-        of them each time. What it says may be LISTED_SECONDS old; `is_same` says whether that matters."""
+        of them each time. What it says may be as old as the last look; `is_same` says whether that matters."""
         if self._index is None or self._is_fresh() or (self.is_quick and self._is_true()):
             return self._index
         return None
@@ -64,11 +66,16 @@ class RunHistory:
                 check_project(self._files.tasks_root)
                 before: Mapping[TaskId, TaskRuns] = known.tasks if known is not None else {}
                 tasks_seen = self._files.tasks_version()
-                now = {task_id: self._look_at(task_id, before.get(task_id)) for task_id in self._files.task_ids()}
+                task_ids = takewhile(lambda _: not self._given_up, self._files.task_ids())
+                now = {task_id: self._look_at(task_id, before.get(task_id)) for task_id in task_ids}
                 if known is None or len(now) != len(before) or any(before.get(key) is not now[key] for key in now):
                     known = self._index = Index(now)
                 self._looked_at, self._tasks_seen = began, tasks_seen
             return known
+
+    def give_up(self) -> None:
+        """Read no further: the process is about to end."""
+        self._given_up = True
 
     def touch(self) -> None:
         """Look at everything again before the next answer: something has changed."""

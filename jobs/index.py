@@ -65,8 +65,8 @@ class Index:
             selection = [entry for entry in self.newest_first if _fits(entry, query, task_id)]
             if search:
                 selection = self._search(selection, search)
-            while len(self._selections) >= SELECTIONS:
-                self._selections.pop(next(iter(self._selections)), None)
+            if len(self._selections) >= SELECTIONS:
+                self._selections = {}
             self._selections[key] = selection
         return selection
 

@@ -62,7 +62,11 @@ def state_of(meta: RunMeta, job: JobState) -> Verdict:
 def newest(from_job: RunMeta | None, from_disk: RunMeta | None) -> RunMeta | None:
     """The copy of the metadata that knows more: an outcome is never taken back, a start is never forgotten."""
     known = [meta for meta in (from_job, from_disk) if meta is not None]
-    return max(known, key=lambda meta: (meta.outcome is not None, meta.started_at is not None), default=None)
+    return max(known, key=_knows, default=None)
+
+
+def _knows(meta: RunMeta) -> tuple[bool, bool, bool]:
+    return meta.outcome is not None, meta.started_at is not None, meta.traversal_id is not None
 
 
 def run_document(

@@ -186,7 +186,7 @@ class RunReader:
         if index is None or not self._history.is_quick:
             task_id = await to_thread.run_sync(self._find_by_reading, run_id)
         else:
-            task_id = index.task_of(run_id) or self._files.find_accepted(run_id)
+            task_id = index.task_of(run_id) or self._files.find_task(run_id)
         if task_id is None:
             task_id = await self._find_in_redis(run_id)
         return self._paths(RunFolder(self._settings.tasks_root, task_id, run_id), run_id)

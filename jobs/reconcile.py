@@ -16,9 +16,10 @@ from rq.utils import as_text
 
 from jobs.beat import carries_out
 from jobs.meta import RunMeta, meta_from_job, meta_from_json
+from jobs.news import task_of_job
 from jobs.outcome import close_cut_off, close_run
 from jobs.verdict import STOPPED, WORKER_DIED, Cut
-from runner.ids import RunId, parse_run_id, parse_task_id
+from runner.ids import RunId, parse_run_id
 from runner.log import log_event
 from runner.process import end_processes
 from runner.run_folder import RunFolder
@@ -155,7 +156,7 @@ class Reconciler:
                 yield run_id, job
 
     def _is_over(self, run_id: RunId, job: Job) -> bool:
-        task_id = parse_task_id(str(job.kwargs.get("task_id")))
+        task_id = task_of_job(job)
         if task_id is None or carries_out(self._queue.connection, job.worker_name, run_id):
             return False
         meta = meta_from_json(RunFolder(self._files.tasks_root, task_id, run_id).read_record() or b"")

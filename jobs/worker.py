@@ -26,14 +26,14 @@ from jobs.beat import BEAT_SECONDS, beat
 from jobs.connection import stop_waiting
 from jobs.execute import files_of
 from jobs.meta import EXECUTE_RUN, RunMeta, meta_from_json
-from jobs.news import save_to_job
+from jobs.news import publish_change, save_to_job, task_of_job
 from jobs.outcome import close_cut_off
 from jobs.queue import RunQueue
 from jobs.reconcile import Reconciler
 from jobs.verdict import HORSE_DIED, STOPPED
 from runner.catalog import TaskCatalog
 from runner.errors import SettingsError
-from runner.ids import new_run_id, parse_run_id, parse_task_id
+from runner.ids import new_run_id, parse_run_id
 from runner.log import configure_logging, log_event
 from runner.process import end_processes
 from runner.run_folder import RunFolder
@@ -135,6 +135,7 @@ class RunWorker(Worker):
         if not self._stop_requested:
             try:
                 super().execute_job(job, queue)
+                publish_change(self.connection, queue.name, job.id)  # now that the next of its task has come forward
             except RedisError:
                 if not self._stop_requested:
                     raise
@@ -158,7 +159,7 @@ class RunWorker(Worker):
 
     def _prepare(self, job: Job) -> None:
         """Read what the work-horses of this task need, so that only the first has to wait for that."""
-        task_id = parse_task_id(str(job.kwargs.get("task_id")))
+        task_id = task_of_job(job)
         if task_id is not None:
             files = files_of(self.settings)
             files.redactor(task_id)
@@ -224,7 +225,7 @@ class RunWorker(Worker):
 
     def _close_on_disk(self, job: Job) -> RunMeta | None:
         """End what a dead horse left behind; its run has an outcome then, its own or that it was interrupted."""
-        run_id, task_id = parse_run_id(job.id), parse_task_id(str(job.kwargs.get("task_id")))
+        run_id, task_id = parse_run_id(job.id), task_of_job(job)
         if run_id is None or task_id is None:
             return None
         end_processes(run_id)

@@ -96,12 +96,10 @@ class RunFiles:
 
     def find_task(self, run_id: RunId) -> TaskId | None:
         """The task whose folder has files of this run, or None if the project knows no such run."""
-        written = (task_id for task_id in self.task_ids() if run_id in self._traversals(task_id))
-        return self.find_accepted(run_id) or next(written, None)
-
-    def find_accepted(self, run_id: RunId) -> TaskId | None:
-        """The same, of a run that this project accepted."""
-        return next((task_id for task_id in self.task_ids() if run_id in self._runs(task_id)), None)
+        for task_id in self.task_ids():
+            if run_id in self._runs(task_id) or run_id in self._traversals(task_id):
+                return task_id
+        return None
 
     def task_of(self, run_id: RunId) -> TaskId:
         """The same. Raises `NotFound`."""

@@ -1,6 +1,7 @@
 """What is kept, for how long it is true, and what a client need not be sent again."""
 
 import asyncio
+import gc
 import shutil
 import threading
 from collections.abc import Iterable
@@ -13,7 +14,9 @@ import pytest
 from app import PIECE_BYTES, Turn
 from jobs.answer import Answers, Kept, make_answer
 from jobs.changes import EVERY_RUN, Changes
+from jobs.index import Index
 from jobs.runs import Runs
+from runner.ids import RunId
 from runner.redaction import Secret
 from runner.traversal import Traversal, parse_traversal
 from tests.project import FAULT, PASSED, VISIT, Project, traversal_bytes
@@ -194,7 +197,11 @@ async def test_where_the_file_system_does_not_tell_a_look_at_it_does(
     write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT]))
     changes = changes_on(project)
     running = asyncio.create_task(changes.run())
-    with changes.listen(None) as of_list, changes.listen(by_hand("a")) as of_run, changes.listen(by_hand("b")) as other:  # type: ignore[arg-type]
+    with (
+        changes.listen(None) as of_list,
+        changes.listen(RunId(by_hand("a"))) as of_run,
+        changes.listen(RunId(by_hand("b"))) as other,
+    ):
         await asyncio.sleep(0.3)
         for event in (of_list, of_run, other):
             event.clear()
@@ -202,8 +209,45 @@ async def test_where_the_file_system_does_not_tell_a_look_at_it_does(
         for event in (of_list, of_run):
             await asyncio.wait_for(event.wait(), 10)
         assert not other.is_set()
+    changes.end()
     running.cancel()
     await running
+
+
+@pytest.mark.anyio
+async def test_whoever_comes_first_misses_nothing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, asked = project.add_task("buy"), 0
+    write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT]))
+    changes = changes_on(project)
+    running = asyncio.create_task(changes.run())
+
+    async def ask() -> Any:
+        nonlocal asked
+        asked += 1
+        return make_answer(asked, is_final=asked == 2)  # it changes before anybody has begun to watch
+
+    async with asyncio.timeout(10):
+        told = [found async for found in changes.follow(RunId(by_hand("a")), ask)]
+    assert [answer.body for answer in told if answer] == [b"1", b"2"]
+    changes.end()
+    running.cancel()
+    await running
+
+
+def test_kept_lists_keep_no_old_index(stack: FakeStack) -> None:
+    folder = stack.project.add_task("buy")
+    for number in range(5):
+        write_run(folder, STAMP, by_hand(f"{number}"), traversal_bytes([PASSED], "SUCCESSFUL"))
+        listed(stack, f"?search={number}")
+    gc.collect()
+    assert sum(isinstance(thing, Index) for thing in gc.get_objects()) <= 2, "this one, and perhaps one of another test"
+
+
+def test_a_record_that_cannot_be_read_hides_no_other_run(stack: FakeStack) -> None:
+    folder = stack.project.add_task("buy")
+    write_run(folder, STAMP, by_hand("a"), traversal_bytes([PASSED], "SUCCESSFUL"))
+    (folder / "runs" / by_hand("b") / "run.json").mkdir(parents=True)
+    assert ids(listed(stack)) == [by_hand("a")]
 
 
 @pytest.mark.anyio
@@ -225,6 +269,7 @@ async def test_a_fault_in_watching_is_logged_and_watching_goes_on(
         async with asyncio.timeout(10):
             while len(tried) < 3:
                 await asyncio.sleep(0.01)
+    changes.end()
     running.cancel()
     await running
     assert "failed, and is started again" in caplog.text

@@ -10,7 +10,7 @@ import fakeredis
 import pytest
 from redis import Redis
 
-from jobs.worker import RunWorker
+from jobs.worker import RunJob, RunWorker
 from tests.project import Project
 
 
@@ -37,6 +37,14 @@ def test_a_signal_that_comes_when_the_horse_has_just_ended_is_no_error(
         if isinstance(thread, threading.Timer):
             thread.join(10)  # what it raises becomes a warning, and so an error
     assert worker._stop_requested
+
+
+def test_a_job_of_somebody_else_does_not_end_the_worker(worker: RunWorker) -> None:
+    for data in (b"no JSON at all", b"null", b'["jobs.execute.execute_run", null, [], null]'):
+        job = RunJob("x", connection=worker.connection, serializer="json")
+        job.data = data
+        worker._prepare(job)
+        assert worker._close_on_disk(job) is None
 
 
 def test_a_signal_ends_the_horse(worker: RunWorker) -> None:
