@@ -28,7 +28,7 @@ prune: install  ## show which runs RUNS_KEEP_DAYS and RUNS_KEEP would delete; wi
 soak: $(VENV)/installed  ## kill everything at random for some minutes, and see that no run is lost
 	SOAK_RUNS=300 pytest -s tests/soak
 
-bench: $(VENV)/installed  ## measure how fast everything is, in about four minutes
+bench: $(VENV)/installed  ## measure how fast everything is, in about two minutes
 	python -m benchmarks
 
 bench-check: $(VENV)/installed  ## the same, and fail where a figure misses its target

@@ -75,6 +75,7 @@ EVENTS = "text/event-stream"
 PLAIN = "text/plain; charset=utf-8"
 NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
 BODY_BYTES = 64 * 1024  # no call needs a body at all
+SMALL_BYTES = 8 * 1024  # of an answer that holds up nobody
 PIECE_BYTES = 64 * 1024  # of a large answer that are sent at once
 STARTING_THREADS = 16  # for accepting runs, which may wait; those that show runs have their own
 SWITCH_SECONDS = (
@@ -134,7 +135,7 @@ class JSON(Response):
 
 
 class Turn:
-    """Lets one document, or one piece of one, be sent per turn of the event loop, in the order in which they come.
+    """Lets one large document, or one piece of one, be sent per turn of the event loop, in the order of their coming.
 
     So small answers need not wait for all the large ones that are ready.
     """
@@ -149,15 +150,17 @@ class Turn:
 
 
 class Document(Response):
-    """JSON as it is sent. A large one goes in pieces, so that others are answered in between."""
+    """JSON as it is sent. One that is not small takes its turn, and a large one goes in pieces, so that others are
+    answered in between."""
 
     media_type = JSON.media_type
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         turn: Turn = scope["app"].state.turn
-        await turn.come()
         if len(self.body) <= PIECE_BYTES:
+            if len(self.body) > SMALL_BYTES:
+                await turn.come()
             await super().__call__(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

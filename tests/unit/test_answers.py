@@ -192,6 +192,7 @@ async def test_where_the_file_system_does_not_tell_a_look_at_it_does(
         yield
 
     monkeypatch.setattr("jobs.changes.watch", deaf)
+    monkeypatch.setattr(Changes, "_listen_to_redis", lambda _: asyncio.Event().wait())  # it says nothing, either
     monkeypatch.setattr("jobs.changes.LOOK_SECONDS", 0.02)
     folder = project.add_task("buy")
     write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT]))
@@ -202,7 +203,7 @@ async def test_where_the_file_system_does_not_tell_a_look_at_it_does(
         changes.listen(RunId(by_hand("a"))) as of_run,
         changes.listen(RunId(by_hand("b"))) as other,
     ):
-        await asyncio.sleep(0.3)
+        await asyncio.wait_for(of_list.wait(), 10)  # the first look is behind us
         for event in (of_list, of_run, other):
             event.clear()
         write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT, VISIT]))
