@@ -96,6 +96,14 @@ def test_what_a_client_has_it_is_not_sent_again(stack: FakeStack, path: str) -> 
     assert (changed.status_code, changed.headers["etag"] != etag) == (200, True)
 
 
+def test_that_is_documented(stack: FakeStack) -> None:
+    paths = stack.client.get("/openapi.json").json()["paths"]
+    for path in ("/test-runs/{run_id}", "/test-runs", "/test-runs/test-case/{test_case_id}", "/tasks", "/project"):
+        answers = paths[path]["get"]["responses"]
+        assert "ETag" in answers["200"]["headers"]
+        assert "ETag" in answers["304"]["headers"]
+
+
 def test_a_run_on_a_page_is_never_older_than_itself(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = stack.project.add_task("buy")
     write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT]))
