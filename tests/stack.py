@@ -1,5 +1,6 @@
 """Real processes of the stack: the Procfile's own lines, on free ports, in a temporary folder, all ended afterwards."""
 
+import contextlib
 import json
 import os
 import signal
@@ -158,7 +159,11 @@ class Stack:
 
     def living(self) -> list[str]:
         """The command lines of all processes of this stack that live."""
-        return [" ".join(process.cmdline()) for process in self._processes()]
+        lines = []
+        for process in self._processes():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+                lines.append(" ".join(process.cmdline()))
+        return lines
 
     def processes_with(self, variable: str, value: str) -> list[psutil.Process]:
         """All living processes of this stack that have this in their environment."""
