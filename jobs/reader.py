@@ -303,9 +303,8 @@ class RunReader:
         failed = meta is not None and state_of(meta, job.state).state in (State.FAILED, State.ERROR)
         on_disk = record is not None and meta is not None and meta.outcome is not None
         paths = paths._replace(stop=None if on_disk else paths.stop, log=folder.log if failed else None)
-        files = self._look_at(paths)._replace(
-            record=record_is
-        )  # before the rest is read: what comes later is seen next time
+        # Before the rest is read: what changes while it is, is seen the next time.
+        files = self._look_at(paths)._replace(record=record_is)
         reading = self._files.read(paths.task_id, paths.traversal_id, last_good)
         if meta is not None:
             tail = _log_tail(folder) if failed else []
