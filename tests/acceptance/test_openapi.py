@@ -3,7 +3,7 @@
 import subprocess
 from collections.abc import Callable
 
-from app import ENDPOINTS
+from jobs.api.routes import ENDPOINTS
 from tests.project import Project
 from tests.stack import Stack
 

@@ -28,7 +28,7 @@ def test_the_stack_starts_runs_a_task_and_leaves_nothing(project: Project, new_s
 
 
 def test_the_sample_tasks_end_as_their_names_say(new_stack: Callable[..., Stack], project: Project) -> None:
-    stack = new_stack(RUNNER_COMMAND="python -m runner.sample_cli run {task_id}")
+    stack = new_stack(RUNNER_COMMAND="python -m runner.cli.sample run {task_id}")
     for name, toml in samples(stack.port).items():
         project.add_task(name, toml=toml)
     stack.honcho()
@@ -103,7 +103,7 @@ def test_ending_the_stack_in_the_middle_of_a_run_leaves_no_process_and_a_true_st
 def test_values_in_the_env_file_win_over_the_environment(new_stack: Callable[..., Stack]) -> None:
     stack = new_stack()
     env_file = stack.folder / "env"
-    env_file.write_text(f'PORT={stack.port}\nRUNNER_COMMAND="python -m runner.sample_cli run {{task_id}}"\n')
+    env_file.write_text(f'PORT={stack.port}\nRUNNER_COMMAND="python -m runner.cli.sample run {{task_id}}"\n')
     stack.environ["PORT"] = str(free_port())
     stack.environ["RUNNER_COMMAND"] = "nothing that can be used"
     stack.start("honcho", "-e", str(env_file), "start", log="honcho.log")

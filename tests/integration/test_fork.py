@@ -9,10 +9,10 @@ from tests.stack import Stack
 
 BEATING_ALL_THE_TIME = """
 import sys
-import jobs.worker
+import jobs.worker.worker
 from rq.cli import main
 
-jobs.worker.BEAT_SECONDS = 0.003
+jobs.worker.worker.BEAT_SECONDS = 0.003
 sys.argv = ["rq", *sys.argv[1:]]
 main()
 """
@@ -27,8 +27,8 @@ def test_a_worker_that_beats_all_the_time_carries_out_every_run(
     script = Path(stack.folder / "worker.py")
     script.write_text(BEATING_ALL_THE_TIME)
     words = (
-        f"worker --url {stack.environ['REDIS_URL']} --connection-class jobs.connection.PatientRedis "
-        "--worker-class jobs.worker.RunWorker --serializer json bugninja"
+        f"worker --url {stack.environ['REDIS_URL']} --connection-class jobs.queue.connection.PatientRedis "
+        "--worker-class jobs.worker.worker.RunWorker --serializer json bugninja"
     )
     stack.start(sys.executable, str(script), *words.split(), log="worker.log")
     stack.wait_ready()

@@ -13,12 +13,12 @@ from rq.serializers import JSONSerializer
 from starlette.testclient import TestClient
 
 from app import create_app
-from jobs.queue import RunQueue
-from jobs.reconcile import Reconciler
-from jobs.runs import Runs
-from jobs.worker import RunJob, fail_job
-from runner.catalog import TaskCatalog
-from runner.traversal_file import RunFiles
+from jobs.queue.accept import RunQueue
+from jobs.services import Services
+from jobs.worker.recover import Reconciler
+from jobs.worker.worker import RunJob, fail_job
+from runner.project.catalog import TaskCatalog
+from runner.project.run_files import RunFiles
 from tests.project import Project
 
 
@@ -31,7 +31,7 @@ class FakeStack:
         self.server = fakeredis.FakeServer()
         self.redis = fakeredis.FakeRedis(server=self.server)
         reader = fakeredis.FakeAsyncRedis(server=self.server)
-        app = create_app(self.settings, lambda settings: Runs.on(settings, self.redis, reader))
+        app = create_app(self.settings, lambda settings: Services.build(settings, self.redis, reader))
         self.client = TestClient(app, "http://127.0.0.1:8000", raise_server_exceptions=False)
 
     def post(self, task: str, config: str | None = None, prefix: str = "") -> Any:
@@ -71,7 +71,7 @@ class FakeStack:
 def stack(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStack]:
     for name, value in project.environ().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("jobs.history.LISTED_SECONDS", 0.0)  # what a test puts on the disk is listed at once
+    monkeypatch.setattr("jobs.status.history.LISTED_SECONDS", 0.0)  # what a test puts on the disk is listed at once
     stack = FakeStack(project)
     with stack.client:
         yield stack

@@ -11,14 +11,14 @@ from typing import Any
 import fakeredis
 import pytest
 
-from app import PIECE_BYTES, Turn
-from jobs.answer import Answers, Kept, make_answer
-from jobs.changes import EVERY_RUN, Changes
-from jobs.index import Index
-from jobs.runs import Runs
+from jobs.api.responses import CHUNK_BYTES, Pacer
+from jobs.services import Services
+from jobs.status.cache import Answers, Kept, make_answer
+from jobs.status.changes import EVERY_RUN, Changes
+from jobs.status.index import Index
 from runner.ids import RunId
+from runner.project.traversal import Traversal, parse_traversal
 from runner.redaction import Secret
-from runner.traversal import Traversal, parse_traversal
 from tests.project import FAULT, PASSED, VISIT, Project, traversal_bytes
 from tests.unit.conftest import FakeStack
 from tests.unit.test_lists import by_hand, ids, listed, write_run
@@ -36,7 +36,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
             contents.append(content)
         return parse_traversal(content, secrets)
 
-    monkeypatch.setattr("runner.traversal_file.parse_traversal", counting)
+    monkeypatch.setattr("runner.project.run_files.parse_traversal", counting)
     return contents
 
 
@@ -108,7 +108,7 @@ def test_a_run_on_a_page_is_never_older_than_itself(stack: FakeStack, monkeypatc
     folder = stack.project.add_task("buy")
     write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT]))
     assert ids(listed(stack)) == [by_hand("a")]
-    monkeypatch.setattr("jobs.history.LISTED_SECONDS", 3600.0)
+    monkeypatch.setattr("jobs.status.history.LISTED_SECONDS", 3600.0)
     assert [item["current_state"] for item in listed(stack)["items"]] == ["RUNNING"]
     write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT, PASSED], "SUCCESSFUL"))
     assert [item["current_state"] for item in listed(stack)["items"]] == ["FINISHED"]
@@ -136,7 +136,7 @@ def test_a_large_run_arrives_whole(stack: FakeStack) -> None:
     folder = stack.project.add_task("buy")
     write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT] * 2000 + [PASSED], "SUCCESSFUL"))
     response = stack.client.get(f"/test-runs/{by_hand('a')}")
-    assert len(response.content) > 3 * PIECE_BYTES
+    assert len(response.content) > 3 * CHUNK_BYTES
     assert len(response.json()["brain_states"]) == 2001
     assert int(response.headers["content-length"]) == len(response.content)
     assert stack.client.head(f"/test-runs/{by_hand('a')}").content == b""
@@ -144,10 +144,10 @@ def test_a_large_run_arrives_whole(stack: FakeStack) -> None:
 
 @pytest.mark.anyio
 async def test_of_all_that_is_ready_one_goes_per_turn_of_the_loop() -> None:
-    turn, order = Turn(), []
+    pacer, order = Pacer(), []
 
     async def send(name: str) -> None:
-        await turn.come()
+        await pacer.wait()
         order.append(name)
 
     sending = [asyncio.create_task(send(name)) for name in "abc"]
@@ -167,14 +167,14 @@ def test_a_wait_that_does_not_fit_is_named(stack: FakeStack, wait: str) -> None:
 
 def changes_on(project: Project) -> Changes:
     server = fakeredis.FakeServer()
-    return Runs.on(
+    return Services.build(
         project.settings(), fakeredis.FakeRedis(server=server), fakeredis.FakeAsyncRedis(server=server)
     ).changes
 
 
 @pytest.mark.anyio
 async def test_a_listener_is_told_that_nothing_has_changed(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.changes.SILENCE_SECONDS", 0.01)
+    monkeypatch.setattr("jobs.status.changes.SILENCE_SECONDS", 0.01)
     changes, answer = changes_on(project), make_answer("one")
 
     async def ask() -> Any:
@@ -199,9 +199,9 @@ async def test_where_the_file_system_does_not_tell_a_look_at_it_does(
         raise OSError("this file system cannot be watched")
         yield
 
-    monkeypatch.setattr("jobs.changes.watch", deaf)
+    monkeypatch.setattr("jobs.status.changes.watch", deaf)
     monkeypatch.setattr(Changes, "_listen_to_redis", lambda _: asyncio.Event().wait())  # it says nothing, either
-    monkeypatch.setattr("jobs.changes.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("jobs.status.changes.LOOK_SECONDS", 0.02)
     folder = project.add_task("buy")
     write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT]))
     changes = changes_on(project)
@@ -270,8 +270,8 @@ async def test_a_fault_in_watching_is_logged_and_watching_goes_on(
         raise ZeroDivisionError
         yield
 
-    monkeypatch.setattr("jobs.changes.watch", broken)
-    monkeypatch.setattr("jobs.changes.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("jobs.status.changes.watch", broken)
+    monkeypatch.setattr("jobs.status.changes.RETRY_SECONDS", 0.01)
     changes = changes_on(project)
     running = asyncio.create_task(changes.run())
     with changes.listen(EVERY_RUN):
@@ -287,7 +287,7 @@ async def test_a_fault_in_watching_is_logged_and_watching_goes_on(
 def test_filling_the_index_holds_up_nobody_who_asks_for_a_run(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jobs.entry import EntryReader
+    from jobs.status.entry import EntryReader
 
     folder = project.add_task("buy")
     write_run(folder, STAMP, by_hand("a"), traversal_bytes([PASSED], "SUCCESSFUL"))

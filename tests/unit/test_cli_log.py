@@ -1,6 +1,6 @@
 import pytest
 
-from runner.cli_log import clean_text, last_words
+from runner.cli.output import clean_text, last_words
 
 NOISE = "2026-11-23 03:10:13 - Starting pipeline\n"
 

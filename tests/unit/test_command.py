@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from runner.command import build_command
+from runner.cli.command import build_command
 from runner.ids import RunId, TaskId
 from runner.settings import read_settings
 

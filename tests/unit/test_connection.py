@@ -1,6 +1,6 @@
 import pytest
 
-from jobs.connection import shown_url
+from jobs.queue.connection import shown_url
 from jobs.redis_server import Address, NotEmbeddable, embedded_address, server_config
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from jobs.beat import beat
-from jobs.limits import Limits
-from jobs.meta import meta_from_json, meta_to_json
-from jobs.verdict import idle, too_long
+from jobs.queue.heartbeat import beat
+from jobs.run.record import meta_from_json, meta_to_json
+from jobs.run.verdict import idle, too_long
+from jobs.worker.limits import Limits
 from runner.files import replace_file
-from runner.run_folder import RunFolder
+from runner.project.run_folder import RunFolder
 from tests.project import PASSED, VISIT, Project, traversal_bytes
 from tests.unit.conftest import FakeStack
 
@@ -167,7 +167,7 @@ def test_a_redis_that_takes_no_writes_is_named(stack: FakeStack, monkeypatch: py
         raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
 
     stack.project.add_task("buy")
-    monkeypatch.setattr("jobs.queue.RateLimitRegistry.register", full)
+    monkeypatch.setattr("jobs.queue.accept.RateLimitRegistry.register", full)
     response = stack.post("buy")
     assert response.status_code == 503
     assert "Redis does not take it (command not allowed when used memory > 'maxmemory'.)" in response.json()["detail"]
@@ -211,7 +211,7 @@ def full_disk(*_: object) -> None:
 
 def test_a_full_disk_refuses_a_run_before_it_is_accepted(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = stack.project.add_task("buy")
-    monkeypatch.setattr("runner.run_folder.write_new", full_disk)
+    monkeypatch.setattr("runner.project.run_folder.write_new", full_disk)
     response = stack.post("buy")
     assert response.status_code == 507
     assert "No space left on device" in response.json()["detail"]
@@ -225,7 +225,7 @@ def test_a_run_whose_start_cannot_be_recorded_is_not_started_and_says_why(
     stack.project.add_task("buy", "print:ran pass")
     run_id = stack.post("buy").json()["id"]
     with monkeypatch.context() as patch:
-        patch.setattr("runner.run_folder.replace_file", full_disk)
+        patch.setattr("runner.project.run_folder.replace_file", full_disk)
         stack.work()
         run = stack.get(run_id)
         assert (run["current_state"], run["reason"]) == ("ERROR", "cli_error")
@@ -320,7 +320,7 @@ def test_the_end_of_a_run_takes_the_space_that_was_reserved_for_it(
             full_disk()
         replace_file(path, content)
 
-    monkeypatch.setattr("runner.run_folder.replace_file", full_while_it_is_reserved)
+    monkeypatch.setattr("runner.project.run_folder.replace_file", full_while_it_is_reserved)
     stack.work()
     stack.redis.flushall()
     assert stack.get(run_id)["current_state"] == "FINISHED"

@@ -12,8 +12,8 @@ from rq.queue import Queue
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
-from jobs.beat import beat
-from jobs.queue import RunQueue
+from jobs.queue.accept import RunQueue
+from jobs.queue.heartbeat import beat
 from tests.project import PASSED, VISIT, traversal_bytes
 from tests.unit.conftest import FakeStack
 
@@ -216,12 +216,12 @@ def test_redis_cannot_make_a_worker_call_another_function(stack: FakeStack, tmp_
     assert job.get_status() == "failed"
     result = job.latest_result()
     assert result is not None
-    assert "only calls jobs.execute.execute_run" in (result.exc_string or "")
+    assert "only calls jobs.worker.execute.execute_run" in (result.exc_string or "")
 
 
 def test_a_job_cannot_lead_a_worker_out_of_the_tasks(stack: FakeStack) -> None:
     queue = Queue("bugninja", connection=stack.redis, serializer="json")
-    job = queue.enqueue_call("jobs.execute.execute_run", kwargs={"task_id": "../x"}, job_id="x" * 24)
+    job = queue.enqueue_call("jobs.worker.execute.execute_run", kwargs={"task_id": "../x"}, job_id="x" * 24)
     stack.work()
     assert job.get_status() == "failed"
 
@@ -259,7 +259,7 @@ def test_errors_of_http_are_json_too(stack: FakeStack, method: str, path: str, s
 
 def test_a_fault_of_ours_shows_no_stack_trace(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
     stack.project.add_task("buy")
-    monkeypatch.setattr("runner.catalog.read_task", lambda *_: 1 / 0)
+    monkeypatch.setattr("runner.project.catalog.read_task", lambda *_: 1 / 0)
     response = stack.post("buy")
     assert response.status_code == 500
     assert response.json() == {"detail": "The server made an error, which is in its log. Nothing was lost."}

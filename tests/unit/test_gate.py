@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.gate import host_name, refuse_stranger, refuse_without_token
+from jobs.api.guard import check_host_and_origin, check_token, host_name
 from runner.settings import Settings, read_settings
 
 TOKEN = "a-token-of-20-chars!"
@@ -16,7 +16,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def status(settings: Settings, method: str, **headers: str) -> int | None:
-    refused = refuse_stranger(settings, method, "/test-runs", headers)
+    refused = check_host_and_origin(settings, method, "/test-runs", headers)
     return refused.status if refused else None
 
 
@@ -79,7 +79,7 @@ def test_the_servers_own_page_may_start_runs_on_any_port(settings: Settings) -> 
 
 
 def token_status(settings: Settings, path: str, **headers: str) -> int | None:
-    refused = refuse_without_token(settings, "GET", path, headers)
+    refused = check_token(settings, "GET", path, headers)
     return refused.status if refused else None
 
 

@@ -12,10 +12,11 @@ import msgspec
 import pytest
 from starlette.testclient import TestClient
 
-from app import ENDPOINTS, create_app
-from jobs.document import RunDocument
-from jobs.idempotency import Claim, Claims
-from jobs.runs import Runs
+from app import create_app
+from jobs.api.routes import ENDPOINTS
+from jobs.queue.idempotency import Claim, Claims
+from jobs.run.document import RunDocument
+from jobs.services import Services
 from runner.ids import RunId, TaskId
 from tests.project import Project
 from tests.unit.conftest import FakeStack
@@ -74,7 +75,7 @@ def guarded(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestC
     project.add_task("buy")
     server = fakeredis.FakeServer()
     redis, reader = fakeredis.FakeRedis(server=server), fakeredis.FakeAsyncRedis(server=server)
-    app = create_app(project.settings(API_TOKEN=TOKEN), lambda settings: Runs.on(settings, redis, reader))
+    app = create_app(project.settings(API_TOKEN=TOKEN), lambda settings: Services.build(settings, redis, reader))
     with TestClient(app, "http://127.0.0.1:8000") as client:
         yield client
 
@@ -329,7 +330,7 @@ def test_a_request_that_was_refused_leaves_its_key_free(buy: FakeStack) -> None:
 
 
 def test_a_key_whose_run_was_never_accepted_is_free_again(buy: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.queue.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("jobs.queue.accept.WAIT_SECONDS", 0.1)
     key = {"Idempotency-Key": "one"}
     first = start(buy, **key).json()["id"]
     (buy.project.root / "tasks" / "buy" / "runs" / first / "run.json").unlink()
@@ -379,7 +380,7 @@ def test_the_readme_names_every_route() -> None:
 
 
 def test_our_own_faults_can_be_read_by_the_front_end(buy: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.catalog.read_task", lambda *_: 1 / 0)
+    monkeypatch.setattr("runner.project.catalog.read_task", lambda *_: 1 / 0)
     response = buy.client.get("/tasks/buy", headers={"Origin": FRONT_END})
     assert response.status_code == 500
     assert response.headers["access-control-allow-origin"] == FRONT_END
@@ -394,7 +395,7 @@ def test_links_that_go_round_in_circles_are_not_found(buy: FakeStack) -> None:
 
 
 def test_waiting_for_keys_holds_up_nobody_who_watches(buy: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.queue.WAIT_SECONDS", 3.0)
+    monkeypatch.setattr("jobs.queue.accept.WAIT_SECONDS", 3.0)
     keys = [f"key{number}" for number in range(45)]
     run_id = start(buy).json()["id"]
     for key in keys:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import NotFound
-from runner.media import find_media
+from runner.project.media import find_media
 from tests.project import Project
 
 

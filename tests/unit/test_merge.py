@@ -5,16 +5,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobs.document import BrowserConfig, Origin, Reason, RunDocument, RunType, State
-from jobs.document import TestCase as Case
-from jobs.merge import FileRun, JobState, file_document, newest
-from jobs.merge import run_document as merged
-from jobs.meta import Outcome, RunMeta, meta_from_job, meta_from_json, meta_to_job, meta_to_json
-from jobs.steps import brain_states
+from jobs.run.document import BrowserConfig, Origin, Reason, RunDocument, RunType, State
+from jobs.run.document import TestCase as Case
+from jobs.run.merge import FileRun, JobState, file_document, newest
+from jobs.run.merge import run_document as merged
+from jobs.run.record import Outcome, RunMeta, meta_from_job, meta_from_json, meta_to_job, meta_to_json
+from jobs.run.steps import brain_states
 from runner.ids import RunId, TaskId
-from runner.project import Browser, Viewport
-from runner.traversal import Traversal, parse_traversal
-from runner.traversal_file import Reading
+from runner.project.run_files import Reading
+from runner.project.task import Browser, Viewport
+from runner.project.traversal import Traversal, parse_traversal
 from tests.project import FAULT, PASSED, VISIT, make_action, make_traversal
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)

@@ -5,7 +5,7 @@ import pytest
 
 from runner.errors import NotFound, TaskBroken
 from runner.ids import TaskId
-from runner.project import Geolocation, Viewport, parse_task, read_task
+from runner.project.task import Geolocation, Viewport, parse_task, read_task
 from tests.project import Project
 
 TASK = TaskId("t")

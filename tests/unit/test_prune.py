@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobs.document import Origin, Reason, RunType, State
-from jobs.entry import Entry
 from jobs.prune import carry_out, choose, main, make_plans
+from jobs.run.document import Origin, Reason, RunType, State
+from jobs.status.entry import Entry
 from runner.ids import RunId, TaskId
 from tests.project import PASSED, VISIT, traversal_bytes
 from tests.unit.conftest import FakeStack

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.log_file import LogFile
+from runner.cli.log_file import LogFile
 from runner.redaction import Redactor, Secret
 from runner.secrets import secrets_of_environment, secrets_of_task, secrets_of_traversal
 
@@ -145,8 +145,8 @@ def test_a_log_follows_its_cli_without_waiting_for_the_end_of_a_line(tmp_path: P
 def test_a_log_that_grows_without_end_keeps_its_beginning_and_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.log_file.KEPT_BYTES", 1000)
-    monkeypatch.setattr("runner.log_file.TAIL_BYTES", 100)
+    monkeypatch.setattr("runner.cli.log_file.KEPT_BYTES", 1000)
+    monkeypatch.setattr("runner.cli.log_file.TAIL_BYTES", 100)
     log = LogFile(tmp_path / "cli.log", Redactor([]))
     for number in range(1000):
         log.feed(f"line {number}\n".encode())
@@ -163,7 +163,7 @@ def test_a_full_disk_costs_the_log_and_not_the_run(tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     log = LogFile(tmp_path / "cli.log", Redactor([]))
-    monkeypatch.setattr("runner.log_file.os.write", full)
+    monkeypatch.setattr("runner.cli.log_file.os.write", full)
     log.feed(b"one\n")
     log.feed(b"two\n")
     log.close()

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from runner.cli_log import last_title, last_words
-from runner.traversal import parse_traversal
+from runner.cli.output import last_title, last_words
+from runner.project.traversal import parse_traversal
 from tests.project import Project
 
 RUN = "r" * 24
@@ -49,7 +49,7 @@ def toml(site: str, *pages: str) -> str:
 
 def run_cli(project: Project, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "runner.sample_cli", *(words if len(words) > 1 else ("run", *words))]
+    command = [sys.executable, "-m", "runner.cli.sample", *(words if len(words) > 1 else ("run", *words))]
     environ = {"PATH": "/nonexistent", "PYTHONPATH": str(root), "PYTHONIOENCODING": "utf-8", **environ}
     return subprocess.run(command, cwd=project.root, env=environ, capture_output=True, text=True, check=False)
 
@@ -173,6 +173,6 @@ def test_a_replay_opens_the_recorded_pages_again_and_records_no_thoughts(project
 
 
 def test_senseless_words_are_refused(project: Project) -> None:
-    done = subprocess.run([sys.executable, "-m", "runner.sample_cli"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "runner.cli.sample"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "usage:" in done.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.command import SHIM
+from runner.cli.command import SHIM
 
 RUN, TASK = "r" * 24, "buy"
 

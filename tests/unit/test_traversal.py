@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from runner.errors import TraversalBroken
-from runner.traversal import parse_traversal
+from runner.project.traversal import parse_traversal
 from tests.project import FAULT, PASSED, VISIT, make_action, make_traversal, traversal_bytes
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from runner.ids import RunId, TaskId
-from runner.traversal_file import RunFiles, started_at, traversal_run_id
+from runner.project.run_files import RunFiles, started_at, traversal_run_id
 from tests.project import PASSED, VISIT, Project, traversal_bytes
 
 RUN, TASK = RunId("r" * 24), TaskId("t")

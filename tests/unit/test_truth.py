@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rq.job import Job
 
-from jobs.adopt import claim_key
-from jobs.beat import beat, beat_key
-from jobs.meta import RunMeta, meta_from_json, meta_to_json
+from jobs.queue.heartbeat import beat, beat_key
+from jobs.run.record import RunMeta, meta_from_json, meta_to_json
+from jobs.worker.adopt import claim_key
 from runner.ids import RunId, TaskId
-from runner.run_folder import RunFolder
+from runner.project.run_folder import RunFolder
 from tests.project import FAULT, PASSED, VISIT, Project, make_action, make_traversal, traversal_bytes
 from tests.unit.conftest import FakeStack
 

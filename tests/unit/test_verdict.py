@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from jobs.document import Reason, State
-from jobs.verdict import SHUT_DOWN, STOPPED, WORKER_DIED, Cut, Ending, idle, judge, judge_file, result_of, too_long
-from runner.command import ProcessEnd
-from runner.traversal import Traversal, parse_traversal
-from runner.traversal_file import NOTHING_YET, Reading
+from jobs.run.document import Reason, State
+from jobs.run.verdict import SHUT_DOWN, STOPPED, WORKER_DIED, Cut, Ending, idle, judge, judge_file, result_of, too_long
+from runner.cli.command import ProcessEnd
+from runner.project.run_files import NOTHING_YET, Reading
+from runner.project.traversal import Traversal, parse_traversal
 from tests.project import FAULT, PASSED, VISIT, make_traversal
 
 

@@ -10,7 +10,7 @@ import fakeredis
 import pytest
 from redis import Redis
 
-from jobs.worker import RunJob, RunWorker
+from jobs.worker.worker import RunJob, RunWorker
 from tests.project import Project
 
 
@@ -18,7 +18,7 @@ from tests.project import Project
 def worker(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunWorker]:
     for name, value in project.environ().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("jobs.worker.stop_waiting", lambda: None)
+    monkeypatch.setattr("jobs.worker.worker.stop_waiting", lambda: None)
     connection: Redis = fakeredis.FakeRedis()
     worker = RunWorker(["bugninja"], connection=connection)
     yield worker
@@ -28,7 +28,7 @@ def worker(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunWor
 def test_a_signal_that_comes_when_the_horse_has_just_ended_is_no_error(
     worker: RunWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.worker.HORSE_SECONDS", 0.0)
+    monkeypatch.setattr("jobs.worker.worker.HORSE_SECONDS", 0.0)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     worker._horse_pid = ended.pid
@@ -40,7 +40,7 @@ def test_a_signal_that_comes_when_the_horse_has_just_ended_is_no_error(
 
 
 def test_a_job_of_somebody_else_does_not_end_the_worker(worker: RunWorker) -> None:
-    for data in (b"no JSON at all", b"null", b'["jobs.execute.execute_run", null, [], null]'):
+    for data in (b"no JSON at all", b"null", b'["jobs.worker.execute.execute_run", null, [], null]'):
         job = RunJob("x", connection=worker.connection, serializer="json")
         job.data = data
         worker._prepare(job)

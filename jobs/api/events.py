@@ -1,0 +1,60 @@
+"""Server-sent events: a run, or a page of the list, now and at each change."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from jobs.api.responses import chunks, services
+from jobs.api.runs import list_query
+from jobs.status.cache import Answer
+from jobs.status.changes import EVERY_RUN
+from runner.errors import RunnerError
+from runner.ids import RunId
+from runner.log import log_event
+
+MEDIA_TYPE = "text/event-stream"
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+async def watch_run(request: Request) -> Response:
+    """Show a run now and whenever it changes, as server-sent events. The stream ends when the run is over."""
+    run_id = request.path_params["run_id"]
+    return await stream(request, run_id, partial(services(request).reader.get, run_id))
+
+
+async def watch_runs(request: Request) -> Response:
+    """Show a page of the list of runs now and whenever it changes, as server-sent events. The stream does not end."""
+    query = await list_query(request)
+    return await stream(request, EVERY_RUN, partial(services(request).lists.page, query))
+
+
+async def stream(request: Request, run_id: RunId | None, read: Callable[[], Awaitable[Answer]]) -> Response:
+    """What `read` returns at each change, as server-sent events.
+
+    204, which keeps an `EventSource` from coming back, if `Last-Event-ID` names the last event there will be.
+    """
+    answer, last_id = await read(), request.headers.get("last-event-id")
+    if answer.is_final and answer.id == last_id:
+        return Response(status_code=204)
+    if request.method == "HEAD":
+        return Response(media_type=MEDIA_TYPE, headers=HEADERS)
+    following = services(request).changes.follow(run_id, read)
+    return StreamingResponse(events(following, last_id), media_type=MEDIA_TYPE, headers=HEADERS)
+
+
+async def events(following: AsyncIterator[Answer | None], last_id: str | None) -> AsyncIterator[bytes | memoryview]:
+    """The answers as events with their IDs, a comment for each None. Ends when the run is deleted."""
+    try:
+        async for answer in following:
+            if answer is None:
+                yield b": nothing has changed\n\n"
+            elif answer.id != last_id:
+                last_id = answer.id
+                yield f"id: {last_id}\ndata: ".encode()
+                for chunk in chunks(answer.body):
+                    yield chunk
+                yield b"\n\n"
+    except RunnerError as error:
+        log_event("events_ended", because=error)

@@ -1,0 +1,118 @@
+"""Who may call the web process: the rules about `Host`, `Origin` and the token, and the middleware that applies them.
+
+It listens on loopback, but that does not keep a browser out: any page that a developer opens can send a form to
+127.0.0.1, or rename itself to that address by its own DNS.
+"""
+
+import hmac
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from jobs.api.responses import JSONResponse
+from runner.ids import shown
+from runner.settings import Settings
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+OPEN_PATHS = ("/health", "/api/v1/health")  # for probes, which have no token
+CORS_REQUEST_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Range")
+CORS_RESPONSE_HEADERS = ("Location", "ETag", "X-Next-Offset", "Content-Range", "Accept-Ranges")
+CORS_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")  # the last three get 405, whose sentence must be readable
+
+
+class Refusal(NamedTuple):
+    """Why a request is not let in: an HTTP status and a sentence."""
+
+    status: int
+    detail: str
+
+
+Check = Callable[[Settings, str, str, Mapping[str, str]], Refusal | None]
+
+
+def check_host_and_origin(settings: Settings, method: str, path: str, headers: Mapping[str, str]) -> Refusal | None:
+    """Why this request is not let in; None if it is. The names of `headers` are lower-case.
+
+    400 for a `Host` that is not ours, 403 for a change that a page of another origin asks for.
+    """
+    host = headers.get("host", "")
+    if not _is_allowed(host_name(host), settings.allowed_hosts):
+        expected = ", ".join(settings.allowed_hosts)
+        return Refusal(400, f"The Host '{shown(host)}' is not served here; expected is one of {expected}.")
+    origin = headers.get("origin")
+    if origin is not None and method not in SAFE_METHODS and not _is_trusted(origin, host, settings):
+        return Refusal(403, f"Pages of '{shown(origin)}' may not change anything here; CORS_ORIGINS says which may.")
+    return None
+
+
+def check_token(settings: Settings, method: str, path: str, headers: Mapping[str, str]) -> Refusal | None:
+    """The same for the token: 401 for a call without it, if there is one in the settings."""
+    if not settings.api_token or path in OPEN_PATHS or _has_token(headers, settings.api_token):
+        return None
+    return Refusal(401, "This call needs the header 'Authorization: Bearer TOKEN', with the server's API_TOKEN.")
+
+
+def host_name(host: str) -> str:
+    """The name in a `Host` header, without its port."""
+    name, colon, port = host.rpartition(":")
+    return (name if colon and (port.isdigit() or not port) else host).lower()
+
+
+def _is_allowed(name: str, allowed: tuple[str, ...]) -> bool:
+    return "*" in allowed or name in allowed
+
+
+def _is_trusted(origin: str, host: str, settings: Settings) -> bool:
+    """Whether the origin is configured, or is this server itself (its own page with the documentation)."""
+    return origin in settings.cors_origins or origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
+
+
+def _has_token(headers: Mapping[str, str], token: str) -> bool:
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
+
+
+class Guard:
+    """Middleware that lets in only the requests that `check` does not refuse."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, check: Check) -> None:
+        self.app, self.settings, self.check = app, settings, check
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer with the refusal."""
+        refusal = None
+        if scope["type"] == "http":
+            refusal = self.check(self.settings, scope["method"], scope["path"], Headers(scope=scope))
+        if refusal is None:
+            await self.app(scope, receive, send)
+            return
+        headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
+        await JSONResponse({"detail": refusal.detail}, refusal.status, headers)(scope, receive, send)
+
+
+class JSONCORSMiddleware(CORSMiddleware):
+    """Starlette's, whose refusals are JSON, too."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """What a page of this origin may do, or 400 with a sentence."""
+        response = super().preflight_response(request_headers)
+        if response.status_code < 400:
+            return response
+        detail = f"{bytes(response.body).decode()}; CORS_ORIGINS says which pages may read the answers."
+        return JSONResponse({"detail": detail}, response.status_code)
+
+
+def guard(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """The application behind all rules. They are around its answers to its own faults, too."""
+    readable = JSONCORSMiddleware(
+        Guard(app, settings, check_token),
+        allow_origins=settings.cors_origins,
+        allow_methods=CORS_METHODS,
+        allow_headers=CORS_REQUEST_HEADERS,
+        expose_headers=CORS_RESPONSE_HEADERS,
+    )
+    return Guard(readable, settings, check_host_and_origin)

@@ -1,0 +1,159 @@
+"""The routes and the types of what they take and answer -> an OpenAPI 3.1 document. Pure."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import Meta, Struct
+
+from jobs.api.parameters import NoQuery, schema_of
+from jobs.status.query import ProjectName, TaskName
+from runner.ids import RUN_ID_LENGTH
+from runner.project.media import FOLDERS
+
+VERSION = "3.1.0"
+SCHEMAS = "#/components/schemas/{name}"
+JSON = "application/json"
+
+RunName = Annotated[
+    str, Meta(pattern=f"^[a-z][a-z0-9]{{{RUN_ID_LENGTH - 1}}}$", description="the ID of a run, a CUID2")
+]
+ConfigName = Annotated[str, Meta(pattern="^[a-z0-9_]{1,136}$", description="the task's name and _default")]
+PATH_TYPES: Mapping[str, Any] = {
+    "run_id": RunName,
+    "test_case_id": TaskName,
+    "browser_config_id": ConfigName,
+    "project_id": ProjectName,
+}
+PATH_SCHEMAS: Mapping[str, dict[str, Any]] = {
+    **{name: schema_of(kind) for name, kind in PATH_TYPES.items()},
+    "folder": {"type": "string", "enum": [*FOLDERS]},
+    "path": {"type": "string", "minLength": 1, "description": "the rest of the path that the run document gives"},
+}
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "the same key and request again is answered 200 with the same run; another request 409",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+}
+HEADERS: Mapping[str, dict[str, Any]] = {
+    "Location": {"description": "where to watch the run", "schema": {"type": "string"}},
+    "ETag": {"description": "identifies the content", "schema": {"type": "string"}},
+    "X-Next-Offset": {
+        "description": "the `offset` to ask for next",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+}
+ERRORS: Mapping[int, str] = {
+    400: "the Host is not served here",
+    401: "the token is missing or wrong",
+    403: "a page of another origin may not do this",
+    404: "there is no such thing",
+    409: "that cannot be done now",
+    413: "the body is too large",
+    415: "the body is of a type that is not read here",
+    416: "the file has no such part",
+    422: "a parameter or a file does not fit",
+    500: "a fault of the server, which is in its log",
+    503: "Redis or a worker is missing",
+    507: "the project's folder cannot be written to",
+}
+
+
+class Problem(Struct, frozen=True):
+    """An error, in one sentence for a person."""
+
+    detail: str
+
+
+class Reply(NamedTuple):
+    """What a route answers with one status: a type as JSON, or content of these media types."""
+
+    meaning: str
+    type: Any = None
+    media: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+
+
+class Operation(NamedTuple):
+    """One method of one path. `path` may have Starlette's convertors in it; `errors` are the statuses of its own."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    answers: Mapping[int, Reply]
+    errors: tuple[int, ...] = ()
+    query: type[Struct] = NoQuery
+
+    @property
+    def all_errors(self) -> list[int]:
+        """Its own, and those that any route can answer."""
+        changes = (403, 409, 413, 415, 422, 503, 507) if self.method == "POST" else ()
+        return sorted({400, 401, 500, *changes, *self.errors})
+
+
+def openapi(operations: Sequence[Operation], version: str, prefix: str, *, needs_token: bool) -> dict[str, Any]:
+    """The document. `prefix` is the path below which the operations are."""
+    types = [Problem, *dict.fromkeys(answer.type for op in operations for answer in op.answers.values() if answer.type)]
+    references, schemas = msgspec.json.schema_components(types, ref_template=SCHEMAS)
+    named = dict(zip(types, references, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        path = re.sub(r":\w+}", "}", operation.path)
+        paths.setdefault(path, {})[operation.method.lower()] = _operation(operation, path, named)
+    document: dict[str, Any] = {
+        "openapi": VERSION,
+        "info": {
+            "title": "Bugninja Runner",
+            "version": version,
+            "description": "Starts Bugninja tests in the background and answers for them. "
+            "Tasks are made, changed and deleted with the Bugninja CLI; such calls get 405.",
+        },
+        "servers": [{"url": prefix}],
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+    if needs_token:
+        document["components"] |= {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
+        document["security"] = [{"token": []}]
+    return document
+
+
+def _operation(operation: Operation, path: str, named: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
+    answers = {str(status): _answer(answer, named) for status, answer in operation.answers.items()}
+    for status in operation.all_errors:
+        problem = {"description": ERRORS[status], "content": {JSON: {"schema": named[Problem]}}}
+        answers.setdefault(str(status), problem)
+    shown = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "parameters": list(_parameters(operation, path)),
+        "responses": answers,
+    }
+    return shown if not path.endswith("/health") else {**shown, "security": []}
+
+
+def _parameters(operation: Operation, path: str) -> Iterator[dict[str, Any]]:
+    for name in re.findall(r"{(\w+)}", path):
+        yield {"name": name, "in": "path", "required": True, "schema": PATH_SCHEMAS[name]}
+    for field in msgspec.structs.fields(operation.query):
+        schema = schema_of(field.type)
+        if field.default is not None:
+            schema["default"] = field.default
+        yield {"name": field.name, "in": "query", "required": False, "schema": schema}
+    if 202 in operation.answers and "Location" in operation.answers[202].headers:  # it starts a run
+        yield IDEMPOTENCY_KEY
+
+
+def _answer(answer: Reply, named: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
+    shown: dict[str, Any] = {"description": answer.meaning}
+    if answer.type is not None:
+        shown["content"] = {JSON: {"schema": named[answer.type]}}
+    elif answer.media:
+        shown["content"] = {media: {} for media in answer.media}
+    if answer.headers:
+        shown["headers"] = {name: HEADERS[name] for name in answer.headers}
+    return shown

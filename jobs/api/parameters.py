@@ -1,0 +1,77 @@
+"""Query parameters: texts from outside -> checked values, in one place. Pure."""
+
+from collections.abc import Mapping
+from functools import cache
+from types import NoneType
+from typing import Annotated, Any, TypeVar, get_args
+
+import msgspec
+from msgspec import Meta, Struct
+
+from runner.errors import Invalid
+from runner.ids import shown
+
+Q = TypeVar("Q", bound=Struct)
+
+MAX_WAIT = 60
+Flag = Annotated[bool, Meta(description="true or false")]
+Seconds = Annotated[int, Meta(ge=0, le=MAX_WAIT, description=f"a whole number of seconds from 0 to {MAX_WAIT}")]
+Offset = Annotated[int, Meta(ge=0, le=10**15, description="a whole number from 0")]
+
+
+class NoQuery(Struct, frozen=True):
+    """A call without parameters."""
+
+
+class HealingQuery(Struct, frozen=True):
+    """How to replay."""
+
+    healing: Flag = False
+
+
+class WaitQuery(Struct, frozen=True):
+    """How many seconds to wait for a change."""
+
+    wait: Seconds = 0
+
+
+class LogQuery(Struct, frozen=True):
+    """Which part of a log: its last `tail` lines, or what comes after `offset` bytes."""
+
+    tail: Offset | None = None
+    offset: Offset | None = None
+
+
+def parse_query(kind: type[Q], parameters: Mapping[str, str]) -> Q:
+    """The parameters that `kind` knows, checked; others are passed over. Raises `Invalid`, which names the bad one.
+
+    The description of a field's type is what its error says that was expected.
+    """
+    types = _types(kind)
+    values = {}
+    for name, text in parameters.items():
+        if name in types:
+            try:
+                values[name] = msgspec.convert(text, types[name], strict=False)
+            except msgspec.ValidationError:
+                expected = schema_of(types[name])["description"]
+                raise Invalid(f"{name} is '{shown(text)}'; expected is {expected}.") from None
+    return kind(**values)
+
+
+@cache
+def _types(kind: type[Struct]) -> Mapping[str, Any]:
+    """The name of each parameter, and the type that it has when it is there."""
+    return {field.name: given(field.type) for field in msgspec.structs.fields(kind)}
+
+
+def schema_of(kind: Any) -> dict[str, Any]:
+    """The JSON schema of a parameter of this type."""
+    schema = msgspec.json.schema(given(kind))
+    (shared,) = schema.pop("$defs", {"": {}}).values()
+    return {**shared, **{key: value for key, value in schema.items() if key != "$ref"}}
+
+
+def given(kind: Any) -> Any:
+    """The type of a parameter that is there: `kind` without None, which stands for one that is not."""
+    return next((part for part in get_args(kind) if get_args(kind)[-1] is NoneType), kind)

@@ -1,0 +1,155 @@
+"""All routes of the API: each is served, documented and tested from one line of this table."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from jobs.api.docs import doc_routes
+from jobs.api.events import MEDIA_TYPE as EVENT_STREAM
+from jobs.api.events import watch_run, watch_runs
+from jobs.api.files import PLAIN_TEXT, get_log, get_media
+from jobs.api.health import health, ready
+from jobs.api.openapi import Operation, Reply
+from jobs.api.parameters import HealingQuery, LogQuery, NoQuery, WaitQuery
+from jobs.api.runs import (
+    API_PREFIX,
+    get_run,
+    list_runs,
+    list_runs_of_task,
+    replay_run,
+    replay_task,
+    rerun,
+    start_run,
+    stop_run,
+)
+from jobs.api.tasks import (
+    get_browser_types,
+    get_project,
+    get_task,
+    list_browser_configs,
+    list_secrets,
+    list_tasks,
+)
+from jobs.run.document import RunDocument, RunItem
+from jobs.status.query import Page, PartQuery, RunListQuery, RunsOfTaskQuery, TaskListQuery
+from jobs.status.readiness import Health, Ready
+from jobs.status.task_document import BrowserConfigDocument, BrowserTypes, ProjectDocument, SecretDocument, TaskDocument
+from runner.project.media import MEDIA_TYPES
+
+
+class Endpoint(NamedTuple):
+    """A route, and what it is documented with."""
+
+    operation: Operation
+    handler: Callable[[Request], Awaitable[Response]]
+
+
+def endpoint(
+    method: str,
+    path: str,
+    handler: Callable[[Request], Awaitable[Response]],
+    answers: Mapping[int, Reply],
+    errors: Iterable[int] = (),
+    query: type[msgspec.Struct] = NoQuery,
+) -> Endpoint:
+    """The endpoint of a handler: its name and the first line of its docstring stand in the documentation."""
+    summary = (handler.__doc__ or "").partition("\n")[0]
+    return Endpoint(Operation(method, path, handler.__name__, summary, answers, tuple(errors), query), handler)
+
+
+def document_replies(kind: Any, meaning: str) -> dict[int, Reply]:
+    """The replies of a route that shows a document, or says that the client has it already."""
+    return {200: Reply(meaning, kind, headers=("ETag",)), 304: Reply("it has not changed", headers=("ETag",))}
+
+
+STARTED = {
+    202: Reply("the run was accepted", RunDocument, headers=("Location",)),
+    200: Reply("the same request with the same key has started this run before", RunDocument, headers=("Location",)),
+}
+STOPPING = {
+    200: Reply("the run had not started, and is over", RunDocument),
+    202: Reply("the run is being ended", RunDocument),
+}
+STREAMED = {200: Reply("the stream; the data of each event is what a plain GET answers", media=(EVENT_STREAM,))}
+OVER = Reply("the run is over, and its last event was seen (`Last-Event-ID`)")
+MEDIA = tuple(dict.fromkeys(MEDIA_TYPES.values()))
+LOGGED = {
+    200: Reply("the log, or what was asked for of it", media=(PLAIN_TEXT,), headers=("X-Next-Offset",)),
+    206: Reply("the range that was asked for", media=(PLAIN_TEXT,), headers=("X-Next-Offset",)),
+}
+PICTURE = {
+    200: Reply("the file", media=MEDIA, headers=("ETag",)),
+    206: Reply("the range of it that was asked for", media=MEDIA, headers=("ETag",)),
+    304: Reply("it has not changed", headers=("ETag",)),
+}
+READY = {200: Reply("runs would be carried out", Ready), 503: Reply("something is missing", Ready)}
+
+ENDPOINTS = (  # they are tried in this order, so those that are asked for most come first
+    endpoint("GET", "/health", health, {200: Reply("the process lives", Health)}),
+    endpoint("GET", "/test-runs/events", watch_runs, STREAMED, [404, 422], RunListQuery),
+    endpoint("GET", "/test-runs/{run_id}", get_run, document_replies(RunDocument, "the run"), [404, 422], WaitQuery),
+    endpoint("GET", "/test-runs", list_runs, document_replies(Page[RunItem], "the runs"), [404, 422], RunListQuery),
+    endpoint(
+        "POST",
+        "/test-runs/execute-configuration/{test_case_id}/{browser_config_id}",
+        start_run,
+        STARTED,
+        [404],
+    ),
+    endpoint(
+        "POST",
+        "/test-runs/replay/{test_case_id}/{browser_config_id}",
+        replay_task,
+        STARTED,
+        [404],
+        HealingQuery,
+    ),
+    endpoint("POST", "/test-runs/replay-run/{run_id}", replay_run, STARTED, [404], HealingQuery),
+    endpoint("POST", "/test-runs/{run_id}/rerun", rerun, STARTED, [404]),
+    endpoint("POST", "/test-runs/{run_id}/stop", stop_run, STOPPING, [404]),
+    endpoint(
+        "GET",
+        "/test-runs/test-case/{test_case_id}",
+        list_runs_of_task,
+        document_replies(Page[RunItem], "the runs of the task"),
+        [404, 422],
+        RunsOfTaskQuery,
+    ),
+    endpoint("GET", "/test-runs/{run_id}/events", watch_run, {**STREAMED, 204: OVER}, [404]),
+    endpoint("GET", "/test-runs/{run_id}/log", get_log, LOGGED, [404, 416, 422], LogQuery),
+    endpoint("GET", "/tasks", list_tasks, document_replies(Page[TaskDocument], "the tasks"), [404, 422], TaskListQuery),
+    endpoint("GET", "/tasks/{test_case_id}", get_task, document_replies(TaskDocument, "the task"), [404]),
+    endpoint("GET", "/tasks/{test_case_id}/{folder}/{path:path}", get_media, PICTURE, [404, 416]),
+    endpoint("GET", "/project", get_project, document_replies(ProjectDocument, "the project")),
+    endpoint("GET", "/browser-types", get_browser_types, document_replies(BrowserTypes, "the settings")),
+    endpoint(
+        "GET",
+        "/browser-configs/project/{project_id}",
+        list_browser_configs,
+        document_replies(list[BrowserConfigDocument], "the configurations"),
+        [404, 422],
+        PartQuery,
+    ),
+    endpoint(
+        "GET",
+        "/secret-values/project/{project_id}",
+        list_secrets,
+        document_replies(list[SecretDocument], "the secrets"),
+        [404, 422],
+        PartQuery,
+    ),
+    endpoint("GET", "/ready", ready, READY),
+)
+
+
+def routes() -> list[BaseRoute]:
+    """All routes; they exist with and without the prefix."""
+    plain: list[BaseRoute] = [
+        *(Route(op.path, handler, methods=[op.method], name=op.name) for op, handler in ENDPOINTS),
+        *doc_routes(),
+    ]
+    return [Mount(API_PREFIX, routes=plain), *plain]

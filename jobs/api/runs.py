@@ -1,0 +1,126 @@
+"""Runs over HTTP: start, replay, rerun, stop, list and get."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing, suppress
+from functools import partial
+
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobs.api.parameters import HealingQuery, WaitQuery, parse_query
+from jobs.api.responses import JSONResponse, RenderedResponse, etag_matches, not_modified_or, services
+from jobs.queue.accept import Accepted
+from jobs.queue.idempotency import check_key
+from jobs.status.cache import make_answer
+from jobs.status.query import RunListQuery, RunsOfTaskQuery, for_task
+from runner.errors import BodyNotRead, BodyTooLarge, Invalid
+from runner.ids import RunId, shown
+
+API_PREFIX = "/api/v1"
+BODY_BYTES = 64 * 1024  # no call needs a body at all
+
+
+async def start_run(request: Request) -> Response:
+    """Start a run of a task."""
+    task, config = request.path_params["test_case_id"], request.path_params["browser_config_id"]
+    return await accept_run(request, partial(services(request).queue.start, task, config))
+
+
+async def replay_task(request: Request) -> Response:
+    """Replay the newest run of a task that passed."""
+    task, config = request.path_params["test_case_id"], request.path_params["browser_config_id"]
+    healing = parse_query(HealingQuery, request.query_params).healing
+    return await accept_run(request, partial(services(request).queue.replay_task, task, config, healing=healing))
+
+
+async def replay_run(request: Request) -> Response:
+    """Replay a run that passed."""
+    healing = parse_query(HealingQuery, request.query_params).healing
+    replay = services(request).queue.replay_run
+    return await accept_run(request, partial(replay, request.path_params["run_id"], healing=healing))
+
+
+async def rerun(request: Request) -> Response:
+    """Start the same again: a run of the same task, or a replay of the same run."""
+    return await accept_run(request, partial(services(request).queue.rerun, request.path_params["run_id"]))
+
+
+async def stop_run(request: Request) -> Response:
+    """Stop a run: 200 with its final state if it had not started, else 202 while it is being stopped."""
+    await check_no_body(request)
+    run_id = await to_thread.run_sync(services(request).stopper.stop, request.path_params["run_id"])
+    services(request).changes.tell(run_id)
+    answer = await services(request).reader.get(run_id)
+    return RenderedResponse(answer.body, 200 if answer.is_final else 202)
+
+
+async def accept_run(request: Request, accept: Callable[..., Accepted]) -> Response:
+    """Answer the run that `accept` accepts, at once: 202, and `Location` says where to watch it.
+
+    200 and the run as it stands now if the same request came before with the same `Idempotency-Key`.
+    """
+    key = check_key(request.headers.get("idempotency-key"))
+    await check_no_body(request)
+    run, is_new = await to_thread.run_sync(partial(accept, key=key), limiter=request.app.state.accepting)
+    services(request).changes.tell(RunId(run.id))
+    answer = make_answer(run) if is_new else await services(request).reader.get(run.id)
+    prefix = API_PREFIX if request.url.path.startswith(f"{API_PREFIX}/") else ""
+    return RenderedResponse(answer.body, 202 if is_new else 200, {"Location": f"{prefix}/test-runs/{run.id}"})
+
+
+async def check_no_body(request: Request) -> None:
+    """Check that the request has no body but `{}` or `null`. Raises `BodyTooLarge`, `BodyNotRead` and `Invalid`."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_BYTES:
+            raise BodyTooLarge(f"The body is larger than {BODY_BYTES} bytes; expected is none.")
+    if not body:
+        return
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != JSONResponse.media_type:
+        expected = f"expected is no body, or {{}} as {JSONResponse.media_type}"
+        raise BodyNotRead(f"The body is of type '{shown(media_type)}'; {expected}.")
+    if body.strip() not in (b"{}", b"null"):
+        raise Invalid("The body is not empty; expected is no body, or {}.")
+
+
+async def list_runs(request: Request) -> Response:
+    """List runs, newest first: those that wait, those that run, and all that are over, also those made by hand."""
+    return not_modified_or(request, await services(request).lists.page(await list_query(request)))
+
+
+async def list_runs_of_task(request: Request) -> Response:
+    """List the runs of a task, newest first."""
+    query = parse_query(RunsOfTaskQuery, request.query_params)
+    page = services(request).lists.page(for_task(request.path_params["test_case_id"], query))
+    return not_modified_or(request, await page)
+
+
+async def list_query(request: Request) -> RunListQuery:
+    """The filters and the page of a list. Raises `Invalid`, and `NotFound` for another project."""
+    query = parse_query(RunListQuery, request.query_params)
+    if query.project_id is not None:
+        await to_thread.run_sync(services(request).tasks.check_project, query.project_id)
+    return query
+
+
+async def get_run(request: Request) -> Response:
+    """Show a run as it stands now; with `wait`, at its next change, or after so many seconds.
+
+    A client that says what it knows (`If-None-Match`) is answered at once if that is out of date.
+    """
+    run_id, seconds = request.path_params["run_id"], parse_query(WaitQuery, request.query_params).wait
+    reader, changes = services(request).reader, services(request).changes
+    answer = await reader.get(run_id)
+    if not seconds or answer.is_final or not etag_matches(request, answer.etag, default=True):
+        return not_modified_or(request, answer)
+    following = changes.follow(RunId(run_id), partial(reader.get, run_id))
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds), aclosing(following):
+            async for found in following:
+                if found is not None and found.etag != answer.etag:
+                    return not_modified_or(request, found)
+    return not_modified_or(request, answer)

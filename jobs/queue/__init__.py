@@ -1,0 +1,1 @@
+"""From a request into Redis and back: accept, enqueue, stop, record."""

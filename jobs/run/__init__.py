@@ -1,0 +1,1 @@
+"""What a run is. Pure: no clock, no disk, no Redis."""

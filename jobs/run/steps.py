@@ -1,0 +1,106 @@
+"""Traversal -> the parts of a run document that show it: steps, progress and the failure card. Pure."""
+
+import re
+
+from jobs.run.document import BrainStateDocument, DomElement, Failure, HistoryElement, State
+from jobs.run.record import Outcome
+from runner.ids import TaskId
+from runner.project.traversal import Action, BrainState, Traversal
+
+SAID_FAILED = re.compile(r"\W*fail", re.IGNORECASE)  # how an evaluation of the previous step begins
+
+
+def brain_states(task_id: TaskId, traversal: Traversal | None, state: State) -> list[BrainStateDocument]:
+    """The steps of the run so far, in their order, each with its actions.
+
+    Actions that belong to no brain state (a replay has none) get a step of their own, so that no action is hidden.
+    """
+    if traversal is None:
+        return []
+    failed = failed_actions(traversal, state)
+    elements = {
+        action.number: _history_element(task_id, action, is_failed=action.number in failed)
+        for action in traversal.actions
+    }
+    known = {thought.id for thought in traversal.brain_states}
+    of_thought: dict[str, list[HistoryElement]] = {}
+    alone: list[BrainStateDocument] = []
+    for action in traversal.actions:
+        if action.brain_state_id in known:
+            of_thought.setdefault(action.brain_state_id, []).append(elements[action.number])
+        else:
+            thought = BrainState(f"step_{action.number}", "", "", action.kind.replace("_", " "))
+            alone.append(_step(thought, [elements[action.number]]))
+    return [_step(thought, of_thought.get(thought.id, [])) for thought in traversal.brain_states] + alone
+
+
+def failed_actions(traversal: Traversal, state: State) -> set[int]:
+    """The numbers of the actions that failed: the last one of a failed run, and the last of each step that the next
+    step's evaluation calls a failure."""
+    last_of = {action.brain_state_id: action.number for action in traversal.actions}
+    judged = zip(traversal.brain_states, traversal.brain_states[1:], strict=False)
+    failed = {
+        last_of[thought.id]
+        for thought, following in judged
+        if SAID_FAILED.match(following.evaluation_previous_goal) and thought.id in last_of
+    }
+    if state is State.FAILED and traversal.actions:
+        failed.add(traversal.actions[-1].number)
+    return failed
+
+
+def count_steps(traversal: Traversal | None, state: State) -> tuple[int, int]:
+    """How many of the run's steps passed, and how many failed."""
+    steps = brain_states(TaskId(""), traversal, state)
+    failed = sum(any(element.history_element_state == "FAILED" for element in step.history_elements) for step in steps)
+    return len(steps) - failed, failed
+
+
+def failure_card(
+    task_id: TaskId, traversal: Traversal | None, outcome: Outcome | None, message: str | None, log_tail: list[str]
+) -> Failure:
+    """What broke, for a person who does not want to open a log."""
+    actions = _up_to_the_fault(traversal) if traversal else ()
+    thoughts = {thought.id: (n, thought) for n, thought in enumerate(traversal.brain_states if traversal else (), 1)}
+    last = actions[-1] if actions else None
+    step, thought = thoughts.get(last.brain_state_id, (len(actions), None)) if last else (None, None)
+    urls = [action.parameters["url"] for action in actions if "url" in action.parameters]
+    pictures = [action.screenshot for action in actions if action.screenshot]
+    return Failure(
+        step=step,
+        action=last.kind if last else None,
+        goal=thought.next_goal if thought else None,
+        message=message,
+        url=str(urls[-1]) if urls else None,
+        screenshot=f"tasks/{task_id}/{pictures[-1]}" if pictures else None,
+        log_tail=log_tail,
+        exit_code=outcome.exit_code if outcome else None,
+        signal=outcome.signal if outcome else None,
+    )
+
+
+def _up_to_the_fault(traversal: Traversal) -> tuple[Action, ...]:
+    """The actions up to the one that broke: the last failed one before the agent's `done`, else the last of all."""
+    failed = failed_actions(traversal, State.ERROR)
+    before = [n for n, action in enumerate(traversal.actions) if action.number in failed and action.kind != "done"]
+    return traversal.actions[: before[-1] + 1] if before else traversal.actions
+
+
+def _step(thought: BrainState, elements: list[HistoryElement]) -> BrainStateDocument:
+    return BrainStateDocument(
+        id=thought.id,
+        evaluation_previous_goal=thought.evaluation_previous_goal,
+        memory=thought.memory,
+        next_goal=thought.next_goal,
+        history_elements=elements,
+    )
+
+
+def _history_element(task_id: TaskId, action: Action, *, is_failed: bool) -> HistoryElement:
+    return HistoryElement(
+        id=f"action_{action.number}",
+        history_element_state="FAILED" if is_failed else "SUCCESS",
+        action={action.kind: action.parameters},
+        screenshot=f"tasks/{task_id}/{action.screenshot}" if action.screenshot else None,
+        dom_element_data=DomElement(action.xpath) if action.xpath else None,
+    )

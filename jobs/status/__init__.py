@@ -1,0 +1,1 @@
+"""Disk and Redis -> an answer: one run, lists of runs, tasks, changes."""

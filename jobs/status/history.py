@@ -1,0 +1,161 @@
+"""Keep the index of all runs up to date: those that we accepted, and those made by hand with the CLI. Each once.
+
+What is over is read once; the rest is looked at again, as far as its files changed.
+"""
+
+import operator
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
+
+from jobs.run.document import BrowserConfig, Origin, TestCase
+from jobs.status.entry import Entry, EntryReader, Read, files_of_others
+from jobs.status.index import Index, TaskRuns, count_runs
+from jobs.status.task_document import browser_config, test_case, unreadable_test_case
+from runner.errors import NotFound, TaskBroken
+from runner.files import file_identity
+from runner.ids import RunId, TaskId, parse_task_id
+from runner.project.catalog import TaskCatalog
+from runner.project.run_files import RunFiles
+from runner.project.task import check_project
+
+LISTED_SECONDS = 0.25  # that a look at all folders serves for
+QUICK_SECONDS = 0.002  # of computing that such a look may take on the event loop
+SHARE = 20  # one that takes longer serves for at least so many times as long as it took
+
+
+class RunHistory:
+    """The runs of one project. Its methods may be called from several threads."""
+
+    def __init__(self, files: RunFiles, catalog: TaskCatalog) -> None:
+        self._files = files
+        self._catalog = catalog
+        self._reader = EntryReader(files)
+        self._lock = threading.Lock()
+        self._index: Index | None = None
+        self._tasks_seen: object = None
+        self._given_up = False
+        self._look_seconds = 0.0
+        self._looked_at = 0.0  # when the last look began, on the clock `time.monotonic`
+        self._touched_at = 0.0
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether looking at the times of all folders holds nobody up."""
+        return self._look_seconds <= QUICK_SECONDS
+
+    @property
+    def known(self) -> Index | None:
+        """The index as it was the last time, if there is one."""
+        return self._index
+
+    def current(self) -> Index | None:
+        """The index, if nothing has to be read for it. Does not block: only times of files are looked at, and not all
+        of them each time. What it says may be as old as the last look; `is_same` says whether that matters."""
+        if self._index is None or self._is_fresh() or (self.is_quick and self._is_true()):
+            return self._index
+        return None
+
+    def index(self) -> Index:
+        """All runs, as the disk knows them. Reads what has changed. Raises `ProjectGone`."""
+        with self._lock:
+            known = self._index
+            if known is None or not (self._is_fresh() or self._is_true()):
+                began = time.monotonic()
+                check_project(self._files.tasks_root)
+                before: Mapping[TaskId, TaskRuns] = known.tasks if known is not None else {}
+                tasks_seen = self._files.tasks_version()
+                task_ids = takewhile(lambda _: not self._given_up, self._files.task_ids())
+                now = {task_id: self._look_at(task_id, before.get(task_id)) for task_id in task_ids}
+                if known is None or len(now) != len(before) or any(before.get(key) is not now[key] for key in now):
+                    known = self._index = Index(now)
+                self._looked_at, self._tasks_seen = began, tasks_seen
+            return known
+
+    def give_up(self) -> None:
+        """Read no further: the process is about to end."""
+        self._given_up = True
+
+    def touch(self) -> None:
+        """Look at everything again before the next answer: something has changed."""
+        self._touched_at = time.monotonic()
+
+    def is_same(self, entries: Iterable[Entry]) -> bool:
+        """Whether these runs are as the index says. Looks at their files' times only."""
+        return all(self._reader.look(entry.task_id, entry.run_id, entry) == entry.read for entry in entries)
+
+    def task_id(self, name: str) -> TaskId:
+        """The task of this name; one that was deleted and has left runs behind is known, too. Raises `NotFound`."""
+        task_id = parse_task_id(name)
+        index = self._index
+        if task_id is not None and index is not None and task_id in index.tasks and index.tasks[task_id].entries:
+            return task_id
+        return self._catalog.find(name).id
+
+    def _is_fresh(self) -> bool:
+        """Whether the disk was looked at a moment ago, and nobody has said since that something has changed."""
+        serves = max(LISTED_SECONDS, SHARE * self._look_seconds)
+        return self._looked_at > self._touched_at and time.monotonic() < self._looked_at + serves
+
+    def _is_true(self) -> bool:
+        """Whether nothing has changed on the disk."""
+        index, began, computed = self._index, time.monotonic(), time.thread_time()
+        if index is None or not are_same(self._files.known_version(None), (self._tasks_seen,)):
+            return False
+        if not all(map(self._is_task_same, index.tasks, index.tasks.values())):
+            return False
+        self._look_seconds, self._looked_at = time.thread_time() - computed, began
+        return True
+
+    def _is_task_same(self, task_id: TaskId, runs: TaskRuns) -> bool:
+        return (
+            are_same(self._files.known_version(task_id), runs.seen[:2])
+            and runs.seen[-1] == file_identity(self._files.task_file(task_id))
+            and self._are_runs_same(task_id, runs)
+        )
+
+    def _are_runs_same(self, task_id: TaskId, runs: TaskRuns) -> bool:
+        return all(
+            read == self._reader.look(task_id, run_id, runs.every.get(run_id))
+            for run_id, read in runs.unsettled.items()
+        )
+
+    def _look_at(self, task_id: TaskId, known: TaskRuns | None) -> TaskRuns:
+        seen = (*self._files.version(task_id), file_identity(self._files.task_file(task_id)))
+        if known is None or not are_same(known.seen[:2], seen[:2]) or known.seen[2] != seen[2]:
+            return self._read_all(task_id, seen, known)
+        return known if self._are_runs_same(task_id, known) else self._read_all(task_id, seen, known)
+
+    def _read_all(self, task_id: TaskId, seen: tuple[object, ...], known: TaskRuns | None) -> TaskRuns:
+        accepted, written = self._files.run_ids(task_id), self._files.traversal_ids(task_id)
+        every: dict[RunId, Entry] = {}
+        unsettled: dict[RunId, Read] = {}
+        for run_id in accepted | written:
+            entry = None if known is None else known.every.get(run_id)
+            if entry is None or not entry.settled or (entry.origin is Origin.WEB_UI and run_id not in accepted):
+                read = self._reader.look(task_id, run_id, entry)
+                entry = self._reader.read(task_id, run_id, entry, read)
+                if entry is None or not entry.settled:
+                    unsettled[run_id] = read
+            if entry is not None:
+                every[run_id] = entry
+        hidden = frozenset(files_of_others([*every.values()]))
+        shown = {run_id: entry for run_id, entry in every.items() if run_id not in hidden} if hidden else every
+        today = task_of_today(self._files, self._catalog, task_id)
+        return TaskRuns(seen, every, shown, unsettled, count_runs(shown.values()), *today)
+
+
+def are_same(then: tuple[object, ...] | None, now: tuple[object, ...] | None) -> bool:
+    """Whether both are there, and made of the very same things."""
+    return then is not None and now is not None and all(map(operator.is_, then, now))
+
+
+def task_of_today(files: RunFiles, catalog: TaskCatalog, task_id: TaskId) -> tuple[TestCase, BrowserConfig | None]:
+    """The task as its file is now, for a run that has no record of how it was."""
+    clean = files.redactor(task_id).text
+    try:
+        task = catalog.find(task_id)
+    except (NotFound, TaskBroken):  # it was deleted or damaged since; its runs are still there
+        return unreadable_test_case(task_id), None
+    return test_case(task, clean), browser_config(task, clean)

@@ -1,0 +1,111 @@
+"""All runs of the project at one time, newest first, and what a list wants to know of them. Pure: nothing is read."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from jobs.run.document import BrowserConfig, RunItem, State, TestCase
+from jobs.status.entry import Entry, Read
+from jobs.status.query import STATES_OF, Page, RunListQuery, page_of
+from jobs.status.task_document import Statistics
+from runner.ids import RunId, TaskId
+
+SELECTIONS = 64  # that are kept of one index
+
+
+class TaskRuns(NamedTuple):
+    """The runs of one task. `seen` is what its folders and its file were; `every` has also files that are no runs of
+    their own, `entries` has not; `unsettled` are the runs to look at again, and what was read of them; the last two are
+    what the task's file says now."""
+
+    seen: tuple[object, ...]
+    every: Mapping[RunId, Entry]
+    entries: Mapping[RunId, Entry]
+    unsettled: Mapping[RunId, Read]
+    statistics: Statistics
+    test_case: TestCase
+    browser_config: BrowserConfig | None
+
+
+class Index:
+    """The runs of all tasks. It never changes; when a run does, there is another index."""
+
+    def __init__(self, tasks: Mapping[TaskId, TaskRuns]) -> None:
+        self.tasks = tasks
+        every = [entry for runs in tasks.values() for entry in runs.entries.values()]
+        self.newest_first = sorted(every, key=lambda entry: (entry.queued_at, entry.run_id), reverse=True)
+        self._selections: dict[tuple[object, ...], Sequence[Entry]] = {}
+
+    def find(self, run_id: RunId) -> Entry | None:
+        """The run with this ID."""
+        return next((runs.entries[run_id] for runs in self.tasks.values() if run_id in runs.entries), None)
+
+    def task_of(self, run_id: RunId) -> TaskId | None:
+        """The task of this run, or of this file that is no run of its own."""
+        return next((task_id for task_id, runs in self.tasks.items() if run_id in runs.every), None)
+
+    def page(self, query: RunListQuery, task_id: TaskId | None) -> Page[Entry]:
+        """The runs that were asked for; of one task, if that is given."""
+        chosen = self._select(query, task_id)
+        if query.sort_order == "asc":
+            chosen = chosen[::-1]
+        return page_of(chosen, query.page, query.page_size, lambda entry: entry)
+
+    def item(self, entry: Entry) -> RunItem:
+        """One of the runs as an item of a list."""
+        today = self.tasks[entry.task_id]
+        return entry.item(today.test_case, today.browser_config)
+
+    def _select(self, query: RunListQuery, task_id: TaskId | None) -> Sequence[Entry]:
+        """What the filters let through, newest first; kept, since clients turn pages and ask again."""
+        search = query.search.casefold()
+        key = (task_id, query.status, query.run_type, search)
+        selection = self._selections.get(key)
+        if selection is None:
+            selection = [entry for entry in self.newest_first if _fits(entry, query, task_id)]
+            if search:
+                selection = self._search(selection, search)
+            if len(self._selections) >= SELECTIONS:
+                self._selections = {}
+            self._selections[key] = selection
+        return selection
+
+    def _search(self, entries: Sequence[Entry], search: str) -> Sequence[Entry]:
+        """Those with the text in the ID, or in what is said of the task."""
+        cases = {entry.test_case: entry.task_id for entry in entries}
+        of_today = {task_id for task_id, runs in self.tasks.items() if search in _searched(task_id, runs.test_case)}
+        then = {case for case, task_id in cases.items() if case is not None and search in _searched(task_id, case)}
+        return [
+            entry
+            for entry in entries
+            if (entry.task_id in of_today if entry.test_case is None else entry.test_case in then)
+            or search in entry.run_id
+        ]
+
+
+def _fits(entry: Entry, query: RunListQuery, task_id: TaskId | None) -> bool:
+    return (
+        (task_id is None or entry.task_id == task_id)
+        and (query.status is None or entry.state in STATES_OF[query.status])
+        and (query.run_type is None or entry.run_type is query.run_type)
+    )
+
+
+def _searched(task_id: TaskId, test_case: TestCase) -> str:
+    """The text of a task in which a search looks."""
+    return "\n".join((task_id, test_case.test_name, test_case.test_description)).casefold()
+
+
+def count_runs(entries: Iterable[Entry]) -> Statistics:
+    """These runs in numbers."""
+    runs = list(entries)
+    states = Counter(entry.state for entry in runs)
+    passed, failed = states[State.FINISHED], states[State.FAILED] + states[State.ERROR]
+    return Statistics(
+        total_runs=len(runs),
+        passed_runs=passed,
+        failed_runs=failed,
+        pending_runs=len(runs) - passed - failed,
+        success_rate=round(100 * passed / (passed + failed), 2) if passed + failed else 0.0,
+        last_run_at=max((entry.started_at for entry in runs), default=None),
+    )

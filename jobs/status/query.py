@@ -1,0 +1,113 @@
+"""What a list can be asked for (checked values), and the page that it is answered with. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Generic, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from jobs.run.document import RunType, State
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+MAX_PAGE = 1_000_000
+MAX_PAGE_SIZE = 200
+SortOrder = Literal["asc", "desc"]
+
+PageNumber = Annotated[int, Meta(ge=1, le=MAX_PAGE, description=f"a whole number from 1 to {MAX_PAGE}")]
+PageSize = Annotated[int, Meta(ge=1, le=MAX_PAGE_SIZE, description=f"a whole number from 1 to {MAX_PAGE_SIZE}")]
+Order = Annotated[SortOrder, Meta(description="asc or desc")]
+Search = Annotated[str, Meta(max_length=200, description="a text of at most 200 characters")]
+TaskName = Annotated[
+    str, Meta(pattern="^[a-z0-9_]{1,128}$", description="the name of a task's folder, or the CUID of a task")
+]
+ProjectName = Annotated[str, Meta(min_length=1, max_length=200, description="the ID of the project")]
+
+STATES_OF: Mapping[str, frozenset[State]] = {
+    "FINISHED": frozenset({State.FINISHED}),
+    "PASSED": frozenset({State.FINISHED}),
+    "FAILED": frozenset({State.FAILED, State.ERROR}),
+    "ERROR": frozenset({State.ERROR}),
+    "PENDING": frozenset({State.PENDING, State.RUNNING}),
+    "RUNNING": frozenset({State.RUNNING}),
+}
+"""The states that each word of a filter finds. The front end has three words, and shows an ERROR as failed and a
+RUNNING run as pending: what it shows under a word, that word has to find."""
+
+StatusWord = Annotated[
+    Literal["FINISHED", "PASSED", "FAILED", "ERROR", "PENDING", "RUNNING"],
+    Meta(description="FINISHED or PASSED; FAILED (with ERROR) or ERROR; PENDING (with RUNNING) or RUNNING"),
+]
+RunTypeWord = Annotated[RunType, Meta(description="AGENTIC, REPLAY or REPLAY_WITH_HEALING")]
+
+
+class PartQuery(Struct, frozen=True):
+    """A part of a list that has no envelope; all of it without these."""
+
+    page: PageNumber = 1
+    page_size: PageSize = MAX_PAGE_SIZE
+
+
+class TaskListQuery(Struct, frozen=True):
+    """Which tasks, in which order of their creation."""
+
+    page: PageNumber = 1
+    page_size: PageSize = 15
+    sort_order: Order = "desc"
+    search: Search = ""
+    project_id: ProjectName | None = None
+
+
+class RunsOfTaskQuery(Struct, frozen=True):
+    """Which runs of a task, in which order of their acceptance."""
+
+    page: PageNumber = 1
+    page_size: PageSize = 10
+    sort_order: Order = "desc"
+    search: Search = ""
+    status: StatusWord | None = None
+    run_type: RunTypeWord | None = None
+
+
+class RunListQuery(RunsOfTaskQuery, frozen=True):
+    """The same for the runs of all tasks, or of one."""
+
+    test_case_id: TaskName | None = None
+    project_id: ProjectName | None = None
+
+
+def for_task(name: str, query: RunsOfTaskQuery) -> RunListQuery:
+    """The query for the runs of this task."""
+    return RunListQuery(test_case_id=name, **msgspec.structs.asdict(query))
+
+
+class Page(Struct, Generic[T], frozen=True):
+    """A part of a list. `total_count` counts what the filters let through; a page beyond the end has no items."""
+
+    items: list[T]
+    total_count: int
+    page: int
+    page_size: int
+    total_pages: int
+    has_next: bool
+    has_previous: bool
+
+
+def page_of(things: Sequence[S], page: int, page_size: int, show: Callable[[S], T]) -> Page[T]:
+    """The page (counted from 1) of these things; `show` makes the item of one."""
+    total_pages = -(-len(things) // page_size)
+    return Page(
+        items=[show(thing) for thing in part_of(things, page, page_size)],
+        total_count=len(things),
+        page=page,
+        page_size=page_size,
+        total_pages=total_pages,
+        has_next=page < total_pages,
+        has_previous=page > 1,
+    )
+
+
+def part_of(things: Sequence[T], page: int, page_size: int) -> Sequence[T]:
+    """The things on the page (counted from 1)."""
+    return things[(page - 1) * page_size : page * page_size]

@@ -1,0 +1,213 @@
+"""What a client is answered about tasks and the project. Pure: task -> document, without its secrets."""
+
+import re
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+import msgspec
+from msgspec import Struct
+
+from jobs.run.document import BrowserConfig, TestCase
+from runner.errors import TaskBroken
+from runner.ids import TaskId
+from runner.project.task import DEFAULT_VIEWPORT, Browser, Project, Task, Viewport, browser_config_id
+
+Clean = Callable[[str], str]
+
+COMMON_VIEWPORTS = (Viewport(*DEFAULT_VIEWPORT), Viewport(1280, 720), Viewport(375, 812))
+
+
+class Statistics(Struct, frozen=True):
+    """The runs of a task in numbers. ERROR counts as failed and RUNNING as pending; `success_rate` is the percentage of
+    passed ones among those that are over (0 if none is)."""
+
+    total_runs: int = 0
+    passed_runs: int = 0
+    failed_runs: int = 0
+    pending_runs: int = 0
+    success_rate: float = 0.0
+    last_run_at: datetime | None = None
+
+
+class BrowserConfigDocument(Struct, frozen=True):
+    """A browser configuration; its times are those of its task."""
+
+    id: str
+    project_id: str
+    created_at: datetime
+    updated_at: datetime
+    browser_config: Browser
+
+
+class SecretDocument(Struct, frozen=True):
+    """A secret of a task by its name. `secret_value` is always empty: values never leave."""
+
+    id: str
+    project_id: str
+    created_at: datetime
+    updated_at: datetime
+    secret_name: str
+    secret_value: str
+
+
+class TaskDocument(Struct, frozen=True):
+    """A task. `cuid` is Bugninja's ID of it; `error` says why its file cannot be used (null if it can)."""
+
+    id: str
+    cuid: str | None
+    project_id: str
+    test_name: str
+    test_description: str
+    test_goal: str
+    extra_rules: list[str]
+    url_routes: str
+    url_route: str
+    allowed_domains: list[str]
+    priority: str
+    category: str | None
+    created_at: datetime
+    updated_at: datetime
+    last_run_at: datetime | None
+    total_runs: int
+    passed_runs: int
+    failed_runs: int
+    pending_runs: int
+    success_rate: float
+    secrets: list[SecretDocument]
+    document: None
+    browser_configs: list[BrowserConfigDocument]
+    error: str | None
+
+
+class ProjectDocument(Struct, frozen=True):
+    """The project. A server has one."""
+
+    id: str
+    name: str
+    default_start_url: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class BrowserTypes(Struct, frozen=True):
+    """What the project's tasks set their browsers to, and what is common."""
+
+    browser_channels: list[str]
+    user_agents: list[str]
+    viewport_sizes: list[Viewport]
+
+
+def test_case(task: Task, clean: Clean) -> TestCase:
+    """The part of a run document that shows the task; `clean` takes the secrets out of a text."""
+    return TestCase(
+        id=task.id,
+        test_name=clean(task.name),
+        test_description=clean(task.description),
+        test_goal=clean(task.goal),
+    )
+
+
+def unreadable_test_case(task_id: TaskId) -> TestCase:
+    """The same for a task whose file is gone or broken."""
+    return TestCase(id=task_id, test_name=task_id, test_description="", test_goal="")
+
+
+def browser_config(task: Task, clean: Clean) -> BrowserConfig:
+    """The part of a run document that shows the browser."""
+    return BrowserConfig(id=task.browser_config_id, browser_config=shown_browser(task, clean))
+
+
+def project_document(project: Project, clean: Clean) -> ProjectDocument:
+    """The project. Its ID is made of its name, in characters that need no escaping in a URL."""
+    name = clean(project.name)
+    identity = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return ProjectDocument(
+        id=identity or "project",
+        name=name,
+        default_start_url=clean(project.default_start_url),
+        created_at=project.created_at,
+        updated_at=project.updated_at,
+    )
+
+
+def task_document(task: Task, project_id: str, statistics: Statistics, clean: Clean) -> TaskDocument:
+    """The document of a task."""
+    return TaskDocument(
+        id=task.id,
+        cuid=task.cuid,
+        project_id=project_id,
+        test_name=clean(task.name),
+        test_description=clean(task.description),
+        test_goal=clean(task.goal),
+        extra_rules=[clean(rule) for rule in task.extra_rules],
+        url_routes=clean(task.start_url),
+        url_route=clean(task.start_url),
+        allowed_domains=[clean(domain) for domain in task.allowed_domains],
+        priority=task.priority,
+        category=None if task.category is None else clean(task.category),
+        created_at=task.created_at,
+        updated_at=task.updated_at,
+        secrets=secret_documents(task, project_id, clean),
+        document=None,
+        browser_configs=[browser_config_document(task, project_id, clean)],
+        error=None,
+        **msgspec.structs.asdict(statistics),
+    )
+
+
+def broken_document(
+    task_id: TaskId, broken: TaskBroken, project_id: str, modified: datetime, statistics: Statistics, clean: Clean
+) -> TaskDocument:
+    """The document of a task whose file cannot be used: what is not known of it is empty."""
+    browser = Browser("chromium", "", Viewport(*DEFAULT_VIEWPORT), None)
+    config = BrowserConfigDocument(browser_config_id(task_id), project_id, modified, modified, browser)
+    return TaskDocument(
+        id=task_id,
+        cuid=None,
+        project_id=project_id,
+        test_name=task_id,
+        test_description="",
+        test_goal="",
+        extra_rules=[],
+        url_routes="",
+        url_route="",
+        allowed_domains=[],
+        priority="medium",
+        category=None,
+        created_at=modified,
+        updated_at=modified,
+        secrets=[],
+        document=None,
+        browser_configs=[config],
+        error=clean(str(broken)),
+        **msgspec.structs.asdict(statistics),
+    )
+
+
+def browser_config_document(task: Task, project_id: str, clean: Clean) -> BrowserConfigDocument:
+    """The task's one browser configuration."""
+    browser = shown_browser(task, clean)
+    return BrowserConfigDocument(task.browser_config_id, project_id, task.created_at, task.updated_at, browser)
+
+
+def secret_documents(task: Task, project_id: str, clean: Clean) -> list[SecretDocument]:
+    """The task's secrets, by name only."""
+    return [
+        SecretDocument(f"{task.id}.{clean(name)}", project_id, task.created_at, task.updated_at, clean(name), "")
+        for name in task.secret_names
+    ]
+
+
+def browser_types(browsers: Iterable[Browser]) -> BrowserTypes:
+    """The settings that these browsers have, each once, and common ones."""
+    used = list(browsers)
+    return BrowserTypes(
+        browser_channels=list(dict.fromkeys(["chromium", *(browser.browser_channel for browser in used)])),
+        user_agents=list(dict.fromkeys(browser.user_agent for browser in used if browser.user_agent)),
+        viewport_sizes=list(dict.fromkeys([*COMMON_VIEWPORTS, *(browser.viewport for browser in used)])),
+    )
+
+
+def shown_browser(task: Task, clean: Clean) -> Browser:
+    """How the task's browser is set up."""
+    return msgspec.structs.replace(task.browser, user_agent=clean(task.browser.user_agent))

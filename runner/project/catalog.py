@@ -1,0 +1,73 @@
+"""All tasks of a project. A task's file is read again when it changed. May be used by several threads."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from runner.errors import NotFound, NotPossible, TaskBroken
+from runner.files import Identity, file_identity
+from runner.ids import TaskId, parse_run_id, parse_task_id
+from runner.project.task import Task, read_task, task_file
+
+
+class TaskCatalog:
+    """The tasks in a project's folder `tasks/`."""
+
+    def __init__(self, tasks_root: Path) -> None:
+        self._tasks_root = tasks_root
+        self._read: dict[TaskId, tuple[Identity, Task | TaskBroken]] = {}
+
+    def find(self, name: str) -> Task:
+        """The task with this folder name, or else the one that Bugninja gave this CUID (text from outside).
+
+        Raises `NotFound`, `TaskBroken`, and `NotPossible` for a CUID that several tasks have.
+        """
+        try:
+            return self._get(name)
+        except NotFound:
+            named = list(self._with_cuid(name))
+            if not named:
+                raise
+        if len(named) > 1:
+            folders = ", ".join(task.id for task in named)
+            raise NotPossible(f"The CUID '{name}' is that of several tasks ({folders}); name the folder of one.")
+        return named[0]
+
+    def all(self) -> Iterator[tuple[TaskId, Task | TaskBroken]]:
+        """Every folder with a task file in it, in alphabetical order, and what its file says (or what is wrong)."""
+        try:
+            names = sorted(entry.name for entry in self._tasks_root.iterdir())
+        except OSError:
+            return
+        for task_id in filter(None, map(parse_task_id, names)):
+            try:
+                yield task_id, self._get(task_id)
+            except TaskBroken as broken:
+                yield task_id, broken
+            except NotFound:
+                continue
+
+    def _with_cuid(self, name: str) -> Iterator[Task]:
+        if parse_run_id(name) is None:  # a CUID has the same shape
+            return
+        for _, task in self.all():
+            if isinstance(task, Task) and task.cuid == name:
+                yield task
+
+    def _get(self, name: str) -> Task:
+        task_id, path = task_file(self._tasks_root, name)
+        identity = file_identity(path)
+        if identity is None:
+            return read_task(self._tasks_root, name)  # which says what is wrong
+        known = self._read.get(task_id)
+        if known is None or known[0] != identity:
+            known = (identity, self._parsed(name))
+            self._read[task_id] = known
+        if isinstance(known[1], TaskBroken):
+            raise known[1].with_traceback(None)  # kept for long: it must not collect those who asked
+        return known[1]
+
+    def _parsed(self, name: str) -> Task | TaskBroken:
+        try:
+            return read_task(self._tasks_root, name)
+        except TaskBroken as broken:
+            return broken
