@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.run.document import Origin, Reason, RunType, State
-from jobs.run.record import Outcome, RunMeta, meta_to_json
+from jobs.run.record import Outcome, RunRecord, record_to_json
 from jobs.status.task_document import browser_config, test_case
 from runner.ids import RunId, TaskId, new_run_id
 from runner.project.run_folder import RunFolder
@@ -85,7 +85,7 @@ class History:
         reason = None if state is State.FINISHED else Reason.TEST_FAILED
         folder = RunFolder(self.tasks_root, task_id, run_id)
         folder.path.mkdir()
-        meta = RunMeta(
+        meta = RunRecord(
             run_id=run_id,
             task_id=task_id,
             test_case=test_case(task, str),
@@ -98,7 +98,7 @@ class History:
             traversal_id=run_id,
             outcome=Outcome(state, reason, None, began + timedelta(seconds=40), exit_code=0, passed_steps=4),
         )
-        folder.record.write_bytes(meta_to_json(meta))
+        folder.record.write_bytes(record_to_json(meta))
         folder.log.write_text("".join(f"step {number} of the run\n" for number in range(60)))
 
 

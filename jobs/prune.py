@@ -18,7 +18,7 @@ from rq.serializers import JSONSerializer
 
 from jobs.queue.connection import connect
 from jobs.run.document import FINAL, Reason
-from jobs.run.record import meta_from_json
+from jobs.run.record import record_from_json
 from jobs.status.entry import Entry
 from jobs.status.history import RunHistory
 from jobs.worker.adopt import claim_key
@@ -93,7 +93,7 @@ def _being_replayed(settings: Settings, entries: Iterable[Entry]) -> Iterator[Ru
     for entry in entries:
         if entry.state not in FINAL:
             record = RunFolder(settings.tasks_root, entry.task_id, entry.run_id).read_record()
-            meta = meta_from_json(record or b"")
+            meta = record_from_json(record or b"")
             if meta is not None and meta.original_traversal_id is not None:
                 yield meta.original_traversal_id
 

@@ -19,7 +19,7 @@ from jobs.queue.idempotency import Claim, Claims
 from jobs.queue.job import news_channel
 from jobs.run.document import Origin, RunDocument, RunType, State
 from jobs.run.merge import JobState, run_document
-from jobs.run.record import EXECUTE_RUN, RunMeta, meta_from_json, meta_to_job, meta_to_json
+from jobs.run.record import EXECUTE_RUN, RunRecord, record_from_json, record_to_job_meta, record_to_json
 from jobs.run.verdict import result_of
 from jobs.status.task_document import browser_config, test_case
 from runner.errors import NotAccepted, NotFound, NotPossible, QueueUnavailable, StorageUnavailable
@@ -42,7 +42,7 @@ class Known(NamedTuple):
 
     run_id: RunId
     task_id: TaskId
-    meta: RunMeta | None
+    meta: RunRecord | None
 
 
 class Accepted(NamedTuple):
@@ -70,47 +70,47 @@ class RunQueue:
     def start(self, task_name: str, browser_config: str, key: str | None = None) -> Accepted:
         """Accept a run of the task by the agent."""
 
-        def prepare() -> tuple[Task, RunMeta]:
+        def prepare() -> tuple[Task, RunRecord]:
             task = self._task(task_name, browser_config)
-            return task, self._new_meta(task, RunType.AGENTIC)
+            return task, self._new_record(task, RunType.AGENTIC)
 
         return self._once(key, f"start {task_name} {browser_config}", prepare)
 
     def replay_task(self, task_name: str, browser_config: str, key: str | None = None, *, healing: bool) -> Accepted:
         """Accept a replay of the newest run of the task that the agent made and that passed."""
 
-        def prepare() -> tuple[Task, RunMeta]:
+        def prepare() -> tuple[Task, RunRecord]:
             task = self._task(task_name, browser_config)
             original = next(self._passed_runs(task.id), None)
             if original is None:
                 raise NotFound(f"Task '{task.id}' has no run that passed, so there is nothing to replay. Run it first.")
-            return task, self._replay_meta(task, original, healing=healing)
+            return task, self._replay_record(task, original, healing=healing)
 
         return self._once(key, f"replay task {task_name} {browser_config} {healing}", prepare)
 
     def replay_run(self, run_id: str, key: str | None = None, *, healing: bool) -> Accepted:
         """Accept a replay of this run, which must have passed."""
 
-        def prepare() -> tuple[Task, RunMeta]:
+        def prepare() -> tuple[Task, RunRecord]:
             original = self._find(run_id)
             if not self._passed(original):
                 raise NotPossible(f"Run '{original.run_id}' has not passed; only a run that passed can be replayed.")
             task = self._catalog.find(original.task_id)
-            return task, self._replay_meta(task, original, healing=healing)
+            return task, self._replay_record(task, original, healing=healing)
 
         return self._once(key, f"replay run {run_id} {healing}", prepare)
 
     def rerun(self, run_id: str, key: str | None = None) -> Accepted:
         """Accept the same again: a run of the same task, or a replay of the same run."""
 
-        def prepare() -> tuple[Task, RunMeta]:
+        def prepare() -> tuple[Task, RunRecord]:
             earlier = self._find(run_id)
             task = self._catalog.find(earlier.task_id)
-            return task, self._same_again(earlier, self._new_meta(task, RunType.AGENTIC))
+            return task, self._same_again(earlier, self._new_record(task, RunType.AGENTIC))
 
         return self._once(key, f"rerun {run_id}", prepare)
 
-    def _once(self, key: str | None, request: str, prepare: Callable[[], tuple[Task, RunMeta]]) -> Accepted:
+    def _once(self, key: str | None, request: str, prepare: Callable[[], tuple[Task, RunRecord]]) -> Accepted:
         """Accept what `prepare` gives; but if this request came with the same key before, give the run of then."""
         if key is None:
             return Accepted(self._accept(*prepare()), is_new=True)
@@ -119,7 +119,7 @@ class RunQueue:
         except RedisError as error:
             raise unavailable(error) from None
 
-    def _once_per_key(self, key: str, request: str, prepare: Callable[[], tuple[Task, RunMeta]]) -> Accepted:
+    def _once_per_key(self, key: str, request: str, prepare: Callable[[], tuple[Task, RunRecord]]) -> Accepted:
         claim = self._claims.find(key)
         while claim is None:
             task, meta = prepare()
@@ -135,7 +135,7 @@ class RunQueue:
             return self._once_per_key(key, request, prepare)
         return Accepted(run_document(record, JobState.UNKNOWN, NOTHING_YET, []), is_new=False)
 
-    def _accept_claimed(self, key: str, claim: Claim, task: Task, meta: RunMeta) -> Accepted:
+    def _accept_claimed(self, key: str, claim: Claim, task: Task, meta: RunRecord) -> Accepted:
         try:
             return Accepted(self._accept(task, meta), is_new=True)
         except NotAccepted:
@@ -143,11 +143,11 @@ class RunQueue:
                 self._claims.give_back(key, claim)
             raise
 
-    def _record_of(self, key: str, claim: Claim) -> RunMeta | None:
+    def _record_of(self, key: str, claim: Claim) -> RunRecord | None:
         """The run that the key stands for, or None if that will never be. Raises `NotPossible` if it may still be."""
         deadline = time.monotonic() + WAIT_SECONDS
         folder = RunFolder(self._settings.tasks_root, claim.task_id, claim.run_id)
-        while (meta := meta_from_json(folder.read_record() or b"")) is None:
+        while (meta := record_from_json(folder.read_record() or b"")) is None:
             if self._claims.age(key) > CLAIM_SECONDS:
                 return None
             if time.monotonic() > deadline:
@@ -155,7 +155,7 @@ class RunQueue:
             time.sleep(CLAIM_TICK)
         return meta
 
-    def _same_again(self, earlier: Known, meta: RunMeta) -> RunMeta:
+    def _same_again(self, earlier: Known, meta: RunRecord) -> RunRecord:
         if earlier.meta is None:
             if self._is_replay(earlier):
                 raise NotPossible(f"Run '{earlier.run_id}' is a replay made by hand; of which run is not known.")
@@ -180,7 +180,7 @@ class RunQueue:
         run_id = check_run_id(text)
         task_id = self._files.task_of(run_id)
         record = RunFolder(self._settings.tasks_root, task_id, run_id).read_record()
-        return Known(run_id, task_id, meta_from_json(record) if record is not None else None)
+        return Known(run_id, task_id, record_from_json(record) if record is not None else None)
 
     def _passed_runs(self, task_id: TaskId) -> Iterator[Known]:
         """The task's runs by the agent that passed, newest file first."""
@@ -191,10 +191,10 @@ class RunQueue:
             if self._passed(known) and not self._is_replay(known):
                 yield known
 
-    def _records(self, task_id: TaskId) -> Iterator[RunMeta]:
+    def _records(self, task_id: TaskId) -> Iterator[RunRecord]:
         for run_id in self._files.run_ids(task_id):
             record = RunFolder(self._settings.tasks_root, task_id, run_id).read_record()
-            meta = meta_from_json(record) if record is not None else None
+            meta = record_from_json(record) if record is not None else None
             if meta is not None:
                 yield meta
 
@@ -213,9 +213,9 @@ class RunQueue:
         traversal = self._files.read(known.task_id, known.run_id).traversal
         return traversal is not None and traversal.is_replay
 
-    def _new_meta(self, task: Task, run_type: RunType) -> RunMeta:
+    def _new_record(self, task: Task, run_type: RunType) -> RunRecord:
         clean = self._files.redactor(task.id).text
-        return RunMeta(
+        return RunRecord(
             run_id=new_run_id(),
             task_id=task.id,
             test_case=test_case(task, clean),
@@ -225,17 +225,17 @@ class RunQueue:
             queued_at=datetime.now(UTC),
         )
 
-    def _replay_meta(self, task: Task, original: Known, *, healing: bool) -> RunMeta:
+    def _replay_record(self, task: Task, original: Known, *, healing: bool) -> RunRecord:
         run_type = RunType.REPLAY_WITH_HEALING if healing else RunType.REPLAY
-        meta = self._new_meta(task, run_type)
+        meta = self._new_record(task, run_type)
         return msgspec.structs.replace(
             meta, original_run_id=original.run_id, original_traversal_id=_traversal_id(original)
         )
 
-    def _accept(self, task: Task, meta: RunMeta) -> RunDocument:
+    def _accept(self, task: Task, meta: RunRecord) -> RunDocument:
         folder = RunFolder(self._settings.tasks_root, task.id, meta.run_id)
         try:
-            folder.create(meta_to_json(meta))
+            folder.create(record_to_json(meta))
         except OSError as error:
             raise StorageUnavailable(
                 f"The run was not accepted: the folder tasks/{task.id}/runs cannot be written to ({error.strerror})."
@@ -249,7 +249,7 @@ class RunQueue:
         log_event("accepted", run=meta.run_id, task=task.id, type=meta.run_type, original=meta.original_run_id)
         return run_document(meta, JobState.WAITING, NOTHING_YET, [])
 
-    def enqueue(self, meta: RunMeta) -> None:
+    def enqueue(self, meta: RunRecord) -> None:
         """Put the run's job into the queue, or behind the runs of its task. Raises redis's errors.
 
         No two jobs can have one ID: the ID is fresh, and the run's folder could only be made once.
@@ -263,7 +263,7 @@ class RunQueue:
             result_ttl=self._settings.run_ttl,
             failure_ttl=self._settings.run_ttl,
             description=f"run {meta.run_id} of task {meta.task_id}",
-            meta=meta_to_job(meta),
+            meta=record_to_job_meta(meta),
             status=JobStatus.RATE_LIMITED if rate_limit else JobStatus.QUEUED,
             rate_limit=rate_limit,
         )

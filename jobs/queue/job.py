@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 from rq.exceptions import DeserializationError
 from rq.job import Job
 
-from jobs.run.record import RunMeta, meta_to_job
+from jobs.run.record import RunRecord, record_to_job_meta
 from runner.ids import TaskId, parse_task_id
 from runner.log import log_event
 
@@ -35,8 +35,8 @@ def task_of_job(job: Job) -> TaskId | None:
     return parse_task_id(str(kwargs.get("task_id"))) if isinstance(kwargs, dict) else None
 
 
-def save_to_job(job: Job, meta: RunMeta) -> None:
+def save_to_job(job: Job, meta: RunRecord) -> None:
     """Keep the metadata in the job, and say that the run has changed. Raises redis's errors."""
-    job.meta = meta_to_job(meta)
+    job.meta = record_to_job_meta(meta)
     job.save_meta()
     publish_change(job.connection, job.origin, meta.run_id)

@@ -8,7 +8,7 @@ from rq.serializers import JSONSerializer
 
 from jobs.queue.job import publish_change, save_to_job
 from jobs.queue.records import close_run
-from jobs.run.record import RunMeta, meta_from_json
+from jobs.run.record import RunRecord, record_from_json
 from jobs.run.verdict import STOPPED, cut_off
 from runner.errors import NotPossible, StorageUnavailable
 from runner.ids import RunId, check_run_id
@@ -35,7 +35,7 @@ class RunStopper:
         folder = self._find(text)
         try:
             with folder.lock():
-                meta = meta_from_json(folder.read_record() or b"")
+                meta = record_from_json(folder.read_record() or b"")
                 if meta is None:
                     raise NotPossible(f"Run '{folder.run_id}' was made by hand with the CLI; stop it where it runs.")
                 if meta.outcome is not None:
@@ -59,7 +59,7 @@ class RunStopper:
             raise NotPossible(f"Run '{run_id}' was made by hand with the CLI; stop it where it runs.")
         return folder
 
-    def _take_back(self, meta: RunMeta) -> None:
+    def _take_back(self, meta: RunRecord) -> None:
         """Take the run's job out of the queue. If that fails, a worker finds that the run is over and leaves it."""
         try:
             job = Job.fetch(meta.run_id, self._redis, JSONSerializer)

@@ -16,7 +16,7 @@ from jobs.run.document import (
     State,
     TestCase,
 )
-from jobs.run.record import Outcome, RunMeta
+from jobs.run.record import Outcome, RunRecord
 from jobs.run.steps import brain_states, failure_card
 from jobs.run.verdict import Verdict, judge_file
 from runner.ids import RunId, TaskId
@@ -48,7 +48,7 @@ class FileRun(NamedTuple):
     abandoned: bool
 
 
-def state_of(meta: RunMeta, job: JobState) -> Verdict:
+def state_of(meta: RunRecord, job: JobState) -> Verdict:
     """Where an accepted run stands. The recorded outcome beats everything, so a final state never changes.
 
     Without an outcome it is not over, whatever became of its job: the workers bring it to its end (`reconcile`).
@@ -59,18 +59,18 @@ def state_of(meta: RunMeta, job: JobState) -> Verdict:
     return Verdict(State.PENDING if waits else State.RUNNING, None, None)
 
 
-def newest(from_job: RunMeta | None, from_disk: RunMeta | None) -> RunMeta | None:
+def newest(from_job: RunRecord | None, from_disk: RunRecord | None) -> RunRecord | None:
     """The copy of the metadata that knows more: an outcome is never taken back, a start is never forgotten."""
     known = [meta for meta in (from_job, from_disk) if meta is not None]
     return max(known, key=_knows, default=None)
 
 
-def _knows(meta: RunMeta) -> tuple[bool, bool, bool]:
+def _knows(meta: RunRecord) -> tuple[bool, bool, bool]:
     return meta.outcome is not None, meta.started_at is not None, meta.traversal_id is not None
 
 
 def run_document(
-    meta: RunMeta,
+    meta: RunRecord,
     job: JobState,
     reading: Reading,
     log_tail: list[str],

@@ -29,7 +29,7 @@ class Outcome(Struct, frozen=True):
     failed_steps: int = 0
 
 
-class RunMeta(Struct, frozen=True):
+class RunRecord(Struct, frozen=True):
     """What we know of a run beside its traversal. `worker` is the name of the RQ worker that has or had it.
 
     `traversal_id` is the ID in the name of its file once that is known; if it is not `run_id`, the run adopted the
@@ -51,28 +51,28 @@ class RunMeta(Struct, frozen=True):
     outcome: Outcome | None = None
 
 
-def meta_to_json(meta: RunMeta) -> bytes:
+def record_to_json(meta: RunRecord) -> bytes:
     """The record's content on disk."""
     return msgspec.json.encode(meta)
 
 
-def meta_from_json(content: bytes) -> RunMeta | None:
+def record_from_json(content: bytes) -> RunRecord | None:
     """The record, or None if this is none of ours (or one of a version that we cannot read)."""
     try:
-        return msgspec.json.decode(content, type=RunMeta)
+        return msgspec.json.decode(content, type=RunRecord)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
-def meta_to_job(meta: RunMeta) -> dict[str, Any]:
+def record_to_job_meta(meta: RunRecord) -> dict[str, Any]:
     """The value of `job.meta`: JSON types only."""
     built: dict[str, Any] = msgspec.to_builtins(meta)
     return built
 
 
-def meta_from_job(meta: dict[str, Any]) -> RunMeta | None:
+def record_from_job_meta(meta: dict[str, Any]) -> RunRecord | None:
     """The value of `job.meta`, or None if it is none of ours."""
     try:
-        return msgspec.convert(meta, RunMeta)
+        return msgspec.convert(meta, RunRecord)
     except msgspec.ValidationError:
         return None

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from jobs.run.document import FINAL, BrowserConfig, Origin, Reason, RunItem, RunType, State, TestCase
 from jobs.run.merge import JobState, state_of
-from jobs.run.record import RunMeta, meta_from_json
+from jobs.run.record import RunRecord, record_from_json
 from jobs.run.steps import count_steps
 from jobs.run.verdict import Verdict, judge_file
 from runner.files import Identity, file_identity, read_if_there
@@ -104,7 +104,7 @@ class EntryReader:
         except OSError as error:  # one that cannot be read must not hide the others
             log_event("not_read", level=logging.WARNING, run=run_id, task=task_id, because=error.strerror)
             return None
-        meta = meta_from_json(record) if record is not None else None
+        meta = record_from_json(record) if record is not None else None
         if meta is not None:
             return self._accepted(meta, read)
         return self._made_by_hand(task_id, run_id, read) if read.traversal else None
@@ -118,7 +118,7 @@ class EntryReader:
     def _record(self, task_id: TaskId, run_id: RunId) -> Path:
         return RunFolder(self._files.tasks_root, task_id, run_id).record
 
-    def _accepted(self, meta: RunMeta, read: Read) -> Entry:
+    def _accepted(self, meta: RunRecord, read: Read) -> Entry:
         verdict, outcome = state_of(meta, JobState.ABSENT), meta.outcome
         if outcome is not None:
             passed, failed = outcome.passed_steps, outcome.failed_steps

@@ -25,7 +25,7 @@ from rq.utils import as_text
 
 from jobs.run.document import FINAL, QueuePlace, RunDocument, State
 from jobs.run.merge import FileRun, JobState, file_document, newest, run_document, state_of
-from jobs.run.record import RunMeta, meta_from_job, meta_from_json
+from jobs.run.record import RunRecord, record_from_job_meta, record_from_json
 from jobs.status.cache import Answer, Answers, Kept, make_answer
 from jobs.status.entry import is_settled
 from jobs.status.history import RunHistory, task_of_today
@@ -62,7 +62,7 @@ class JobView(NamedTuple):
     """What Redis says about a run, and the fields of its job that say so."""
 
     state: JobState
-    meta: RunMeta | None
+    meta: RunRecord | None
     place: QueuePlace | None = None
     fields: Mapping[Any, Any] | None = None
 
@@ -251,7 +251,7 @@ class RunReader:
             return JobView(JobState.UNKNOWN, None)
         except NoSuchJobError:
             return NO_JOB
-        return JobView(state, meta_from_job(job.meta), place, fields)
+        return JobView(state, record_from_job_meta(job.meta), place, fields)
 
     async def _place(self, job: Job) -> QueuePlace | None:
         """Where the job waits; None if it has just left its place."""
@@ -267,7 +267,7 @@ class RunReader:
         """Make the answer of what is there now. Raises `NotFound`."""
         record_is = file_identity(folder.record)
         record = folder.read_record()
-        meta = newest(job.meta, meta_from_json(record) if record is not None else None)
+        meta = newest(job.meta, record_from_json(record) if record is not None else None)
         paths = self._paths(folder, meta.traversal_id or folder.run_id if meta else folder.run_id)
         failed = meta is not None and state_of(meta, job.state).state in (State.FAILED, State.ERROR)
         on_disk = record is not None and meta is not None and meta.outcome is not None

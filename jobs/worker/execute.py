@@ -23,7 +23,7 @@ from jobs.queue.heartbeat import carries_out
 from jobs.queue.job import save_to_job
 from jobs.queue.records import close_cut_off, close_run, save
 from jobs.run.document import Reason, RunType, State
-from jobs.run.record import Outcome, RunMeta, meta_from_job, meta_from_json, meta_to_json
+from jobs.run.record import Outcome, RunRecord, record_from_job_meta, record_from_json, record_to_json
 from jobs.run.verdict import (
     SHUT_DOWN,
     STOPPED,
@@ -67,7 +67,7 @@ class EndRequest:
 class Turn(NamedTuple):
     """A run's record, and whether this call is the one that carries it out. `meta` is None if there is no record."""
 
-    meta: RunMeta | None
+    meta: RunRecord | None
     is_ours: bool
 
 
@@ -100,11 +100,11 @@ def take(folder: RunFolder, worker: str | None) -> Turn:
     """Record that this worker starts the run, unless it was started, stopped or ended before. Raises `OSError`."""
     try:
         with folder.lock():
-            meta = meta_from_json(folder.read_record() or b"")
+            meta = record_from_json(folder.read_record() or b"")
             if meta is None or meta.outcome is not None or meta.started_at is not None or folder.stop_requested():
                 return Turn(meta, is_ours=False)
             meta = msgspec.structs.replace(meta, started_at=datetime.now(UTC), worker=worker)
-            folder.write_record(meta_to_json(meta))
+            folder.write_record(record_to_json(meta))
             return Turn(meta, is_ours=True)
     except FileNotFoundError:
         return Turn(None, is_ours=False)
@@ -113,7 +113,7 @@ def take(folder: RunFolder, worker: str | None) -> Turn:
 class Execution:
     """One run in the hands of a worker."""
 
-    def __init__(self, job: Job, folder: RunFolder, meta: RunMeta, files: RunFiles) -> None:
+    def __init__(self, job: Job, folder: RunFolder, meta: RunRecord, files: RunFiles) -> None:
         self.job, self.folder, self.meta, self.files = job, folder, meta, files
         self._job_seen = 0.0
 
@@ -128,7 +128,7 @@ class Execution:
         cut = STOPPED if self.folder.stop_requested() else WORKER_DIED
         return _state(close_cut_off(self.folder, self.meta, cut, self.job, self.files))
 
-    def save(self, meta: RunMeta) -> None:
+    def save(self, meta: RunRecord) -> None:
         """Remember the metadata here, on disk and in Redis."""
         save(self.job, self.folder, meta)
         self.meta = meta
@@ -211,7 +211,7 @@ class Execution:
         if meta is not self.meta:
             self.save(meta)
 
-    def _with_file(self, search: FileSearch, *, cli_ended: bool) -> RunMeta:
+    def _with_file(self, search: FileSearch, *, cli_ended: bool) -> RunRecord:
         """The metadata with the ID of the run's file, if that is known by now. Needs Redis to adopt a file only."""
         if self.meta.traversal_id is not None:
             return self.meta
@@ -247,7 +247,7 @@ def end_requests() -> Iterator[EndRequest]:
         signal.signal(signal.SIGINT, before[1])
 
 
-def _state(meta: RunMeta) -> str:
+def _state(meta: RunRecord) -> str:
     return State.ERROR if meta.outcome is None else meta.outcome.state
 
 
@@ -264,7 +264,7 @@ def _files(tasks_root: Path, secrets: tuple[Secret, ...]) -> RunFiles:
     return RunFiles(tasks_root, secrets)
 
 
-def _replay(meta: RunMeta) -> Replay | None:
+def _replay(meta: RunRecord) -> Replay | None:
     if meta.original_traversal_id is None:
         return None
     return Replay(meta.original_traversal_id, healing=meta.run_type is RunType.REPLAY_WITH_HEALING)
@@ -277,7 +277,7 @@ def _ending(followed: Followed, printed: str, is_replay: bool) -> Ending:
 
 def _not_startable(job: Job, folder: RunFolder, error: OSError) -> str:
     """Close the run of a job whose start cannot be recorded, so that it is not started at all."""
-    meta = meta_from_job(job.meta)
+    meta = record_from_job_meta(job.meta)
     if meta is None:
         return _refuse(job)
     because = f"The run could not be started: its record cannot be written ({error.strerror})."
@@ -286,7 +286,7 @@ def _not_startable(job: Job, folder: RunFolder, error: OSError) -> str:
 
 def _refuse(job: Job) -> str:
     """Close the job of a run that was never accepted (or whose files are not here); there is no record to write."""
-    meta = meta_from_job(job.meta)
+    meta = record_from_job_meta(job.meta)
     log_event("refused", run=job.id, because=NOT_ACCEPTED)
     if meta is not None:
         outcome = Outcome(State.ERROR, Reason.LOST, NOT_ACCEPTED, datetime.now(UTC))

@@ -17,7 +17,7 @@ from rq.utils import as_text
 from jobs.queue.heartbeat import carries_out
 from jobs.queue.job import task_of_job
 from jobs.queue.records import close_cut_off, close_run
-from jobs.run.record import RunMeta, meta_from_job, meta_from_json
+from jobs.run.record import RunRecord, record_from_job_meta, record_from_json
 from jobs.run.verdict import STOPPED, WORKER_DIED, Cut
 from runner.cli.process import end_processes
 from runner.ids import RunId, parse_run_id
@@ -37,7 +37,7 @@ class Reconciler:
         self,
         queue: Queue,
         files: RunFiles,
-        enqueue: Callable[[RunMeta], None],
+        enqueue: Callable[[RunRecord], None],
         fail: Callable[[Job, str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -69,11 +69,11 @@ class Reconciler:
         finally:
             redis.delete(LOCK_KEY)
 
-    def _unfinished(self) -> Iterator[RunMeta]:
+    def _unfinished(self) -> Iterator[RunRecord]:
         for task_id in list(self._files.task_ids()):
             for run_id in self._files.run_ids(task_id) - self._over:
                 record = RunFolder(self._files.tasks_root, task_id, run_id).read_record()
-                meta = meta_from_json(record) if record is not None else None
+                meta = record_from_json(record) if record is not None else None
                 if meta is None:
                     continue
                 if meta.outcome is not None:
@@ -81,7 +81,7 @@ class Reconciler:
                 else:
                     yield meta
 
-    def _look_at(self, meta: RunMeta) -> None:
+    def _look_at(self, meta: RunRecord) -> None:
         job = self._job(meta.run_id)
         if meta.started_at is None and self._folder(meta).stop_requested():
             self._close(meta, job, STOPPED)
@@ -99,11 +99,11 @@ class Reconciler:
             return None
         return None if job.get_status(refresh=False) is JobStatus.CREATED else job
 
-    def _folder(self, meta: RunMeta) -> RunFolder:
+    def _folder(self, meta: RunRecord) -> RunFolder:
         return RunFolder(self._files.tasks_root, meta.task_id, meta.run_id)
 
-    def _with_job(self, meta: RunMeta, job: Job) -> None:
-        recorded = meta_from_job(job.meta)
+    def _with_job(self, meta: RunRecord, job: Job) -> None:
+        recorded = record_from_job_meta(job.meta)
         if recorded is not None and recorded.outcome is not None:
             close_run(self._folder(meta), recorded, recorded.outcome, None)
         elif job.get_status(refresh=False) in (JobStatus.STOPPED, JobStatus.CANCELED):
@@ -111,7 +111,7 @@ class Reconciler:
         elif job.get_status(refresh=False) in (JobStatus.STARTED, JobStatus.FAILED, JobStatus.FINISHED):
             self._close_if_abandoned(meta, job, job.worker_name or meta.worker)
 
-    def _without_job(self, meta: RunMeta) -> None:
+    def _without_job(self, meta: RunRecord) -> None:
         if meta.started_at is not None:
             self._close_if_abandoned(meta, None, meta.worker)
             return
@@ -120,7 +120,7 @@ class Reconciler:
             log_event("enqueued_again", run=meta.run_id, task=meta.task_id)
             self._enqueue(meta)
 
-    def _close_if_abandoned(self, meta: RunMeta, job: Job | None, worker: str | None) -> None:
+    def _close_if_abandoned(self, meta: RunRecord, job: Job | None, worker: str | None) -> None:
         """Close a run that no worker says it has, in two rounds: signs of life may be lost together with Redis."""
         if carries_out(self._queue.connection, worker, meta.run_id):
             self._suspects.discard(meta.run_id)
@@ -129,10 +129,10 @@ class Reconciler:
         else:
             self._close(meta, job, STOPPED if self._folder(meta).stop_requested() else WORKER_DIED)
 
-    def _close(self, meta: RunMeta, job: Job | None, cut: Cut) -> None:
+    def _close(self, meta: RunRecord, job: Job | None, cut: Cut) -> None:
         end_processes(meta.run_id)
         folder = self._folder(meta)
-        newest = meta_from_json(folder.read_record() or b"") or meta
+        newest = record_from_json(folder.read_record() or b"") or meta
         close_cut_off(folder, newest, cut, job, self._files)
         if job is not None and job.get_status() in (JobStatus.STARTED, JobStatus.QUEUED):
             self._fail(job, cut.because)
@@ -159,7 +159,7 @@ class Reconciler:
         task_id = task_of_job(job)
         if task_id is None or carries_out(self._queue.connection, job.worker_name, run_id):
             return False
-        meta = meta_from_json(RunFolder(self._files.tasks_root, task_id, run_id).read_record() or b"")
+        meta = record_from_json(RunFolder(self._files.tasks_root, task_id, run_id).read_record() or b"")
         return meta is not None and meta.outcome is not None
 
     def _return_strays(self) -> None:

@@ -27,7 +27,7 @@ from jobs.queue.connection import stop_waiting
 from jobs.queue.heartbeat import BEAT_SECONDS, beat
 from jobs.queue.job import publish_change, save_to_job, task_of_job
 from jobs.queue.records import close_cut_off
-from jobs.run.record import EXECUTE_RUN, RunMeta, meta_from_json
+from jobs.run.record import EXECUTE_RUN, RunRecord, record_from_json
 from jobs.run.verdict import HORSE_DIED, STOPPED
 from jobs.worker.execute import files_of
 from jobs.worker.recover import Reconciler
@@ -223,14 +223,14 @@ class RunWorker(Worker):
         else:
             super()._pubsub_exception_handler(exc, pubsub, pubsub_thread)
 
-    def _close_on_disk(self, job: Job) -> RunMeta | None:
+    def _close_on_disk(self, job: Job) -> RunRecord | None:
         """End what a dead horse left behind; its run has an outcome then, its own or that it was interrupted."""
         run_id, task_id = parse_run_id(job.id), task_of_job(job)
         if run_id is None or task_id is None:
             return None
         end_processes(run_id)
         folder = RunFolder(self.settings.tasks_root, task_id, run_id)
-        meta = meta_from_json(folder.read_record() or b"")
+        meta = record_from_json(folder.read_record() or b"")
         if meta is None:
             return None
         cut = STOPPED if folder.stop_requested() else HORSE_DIED

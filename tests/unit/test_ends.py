@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobs.queue.heartbeat import beat
-from jobs.run.record import meta_from_json, meta_to_json
+from jobs.run.record import record_from_json, record_to_json
 from jobs.run.verdict import idle, too_long
 from jobs.worker.limits import Limits
 from runner.files import replace_file
@@ -245,7 +245,7 @@ def test_an_outcome_that_the_disk_does_not_take_is_told_by_redis_and_recorded_la
     write = RunFolder.write_record
 
     def only_before_the_end(folder: RunFolder, content: bytes) -> None:
-        meta = meta_from_json(content)
+        meta = record_from_json(content)
         if meta is not None and meta.outcome is not None:
             full_disk()
         write(folder, content)
@@ -266,9 +266,9 @@ def test_a_record_is_never_half_written(stack: FakeStack) -> None:
     stack.project.add_task("buy")
     run_id = stack.post("buy").json()["id"]
     folder = folder_of(stack, run_id)
-    meta = meta_from_json(folder.read_record() or b"")
+    meta = record_from_json(folder.read_record() or b"")
     assert meta is not None
-    folder.record.with_name(".run.json.half").write_bytes(meta_to_json(meta)[:50])
+    folder.record.with_name(".run.json.half").write_bytes(record_to_json(meta)[:50])
     assert stack.get(run_id)["current_state"] == "PENDING"
     assert stack.client.get("/test-runs").json()["total_count"] == 1
 

@@ -9,7 +9,14 @@ from jobs.run.document import BrowserConfig, Origin, Reason, RunDocument, RunTyp
 from jobs.run.document import TestCase as Case
 from jobs.run.merge import FileRun, JobState, file_document, newest
 from jobs.run.merge import run_document as merged
-from jobs.run.record import Outcome, RunMeta, meta_from_job, meta_from_json, meta_to_job, meta_to_json
+from jobs.run.record import (
+    Outcome,
+    RunRecord,
+    record_from_job_meta,
+    record_from_json,
+    record_to_job_meta,
+    record_to_json,
+)
 from jobs.run.steps import brain_states
 from runner.ids import RunId, TaskId
 from runner.project.run_files import Reading
@@ -19,7 +26,7 @@ from tests.project import FAULT, PASSED, VISIT, make_action, make_traversal
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 RUN, TASK = RunId("r" * 24), TaskId("t")
-QUEUED = RunMeta(
+QUEUED = RunRecord(
     run_id=RUN,
     task_id=TASK,
     test_case=Case("t", "T", "d", "g"),
@@ -35,7 +42,7 @@ FAILED_META = msgspec.structs.replace(
 )
 
 
-def run_document(meta: RunMeta, job: JobState, steps: Traversal | None) -> RunDocument:
+def run_document(meta: RunRecord, job: JobState, steps: Traversal | None) -> RunDocument:
     return merged(meta, job, Reading(steps, None, None), [])
 
 
@@ -61,7 +68,9 @@ def traversal(*args: Any, **kwargs: Any) -> Traversal:
         *((FAILED_META, job, "FAILED", "test_failed") for job in JobState),
     ],
 )
-def test_the_state_follows_from_job_and_metadata(meta: RunMeta, job: JobState, state: str, reason: str | None) -> None:
+def test_the_state_follows_from_job_and_metadata(
+    meta: RunRecord, job: JobState, state: str, reason: str | None
+) -> None:
     document = run_document(meta, job, traversal([VISIT]))
     assert (document.current_state, document.reason) == (state, reason)
     assert (document.error_message is not None) == (reason is not None)
@@ -137,11 +146,11 @@ def test_a_run_made_by_hand_is_told_from_its_file() -> None:
 
 def test_the_metadata_survives_redis_and_the_disk() -> None:
     for meta in (QUEUED, STARTED, FAILED_META):
-        assert meta_from_json(meta_to_json(meta)) == meta
-        assert meta_from_job(json.loads(json.dumps(meta_to_job(meta)))) == meta
-    assert meta_from_json(b"{") is None
-    assert meta_from_json(b'{"run_id": 3}') is None
-    assert meta_from_job({"unserialized": "x"}) is None
+        assert record_from_json(record_to_json(meta)) == meta
+        assert record_from_job_meta(json.loads(json.dumps(record_to_job_meta(meta)))) == meta
+    assert record_from_json(b"{") is None
+    assert record_from_json(b'{"run_id": 3}') is None
+    assert record_from_job_meta({"unserialized": "x"}) is None
 
 
 def test_times_are_written_in_utc_with_z() -> None:

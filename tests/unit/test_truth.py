@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rq.job import Job
 
 from jobs.queue.heartbeat import beat, beat_key
-from jobs.run.record import RunMeta, meta_from_json, meta_to_json
+from jobs.run.record import RunRecord, record_from_json, record_to_json
 from jobs.worker.adopt import claim_key
 from runner.ids import RunId, TaskId
 from runner.project.run_folder import RunFolder
@@ -27,13 +27,13 @@ def folder_of(stack: FakeStack, task: str, run_id: str) -> RunFolder:
     return RunFolder(stack.settings.tasks_root, TaskId(task), RunId(run_id))
 
 
-def change(stack: FakeStack, task: str, run_id: str, **changes: Any) -> RunMeta:
+def change(stack: FakeStack, task: str, run_id: str, **changes: Any) -> RunRecord:
     """Rewrite the run's record on disk."""
     folder = folder_of(stack, task, run_id)
-    meta = meta_from_json(folder.read_record() or b"")
+    meta = record_from_json(folder.read_record() or b"")
     assert meta is not None
     changed = msgspec.structs.replace(meta, **changes)
-    folder.write_record(meta_to_json(changed))
+    folder.write_record(record_to_json(changed))
     return changed
 
 
