@@ -6,7 +6,7 @@ from redis.exceptions import RedisError
 from rq.utils import as_text
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
-from jobs.queue.heartbeat import beat_key
+from jobs.queue.heartbeat import heartbeat_key
 
 
 class Health(Struct, frozen=True):
@@ -30,7 +30,7 @@ async def check_readiness(redis: Redis, queue_name: str) -> Ready:
     try:
         keys = await redis.smembers(WORKERS_BY_QUEUE_KEY % queue_name)
         names = [as_text(key).rpartition(":")[2] for key in keys]
-        alive = await redis.exists(*map(beat_key, names)) if names else 0
+        alive = await redis.exists(*map(heartbeat_key, names)) if names else 0
     except RedisError:
         return Ready("not ready", False, 0, "Redis does not answer.")
     if not alive:

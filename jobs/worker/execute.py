@@ -19,7 +19,7 @@ from rq.job import Job
 from rq.rate_limit import RateLimitRegistry
 
 from jobs.queue.connection import stop_waiting, without_waiting
-from jobs.queue.heartbeat import carries_out
+from jobs.queue.heartbeat import is_executing
 from jobs.queue.job import save_to_job
 from jobs.queue.records import close_cut_off, close_run, save
 from jobs.run.document import Reason, RunType, State
@@ -122,7 +122,7 @@ class Execution:
         if self.meta.outcome is not None:
             return self.meta.outcome.state
         another = self.meta.worker != self.job.worker_name
-        if another and carries_out(self.job.connection, self.meta.worker, self.meta.run_id):
+        if another and is_executing(self.job.connection, self.meta.worker, self.meta.run_id):
             return State.RUNNING
         end_processes(self.meta.run_id)
         cut = STOPPED if self.folder.stop_requested() else WORKER_DIED

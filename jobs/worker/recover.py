@@ -14,7 +14,7 @@ from rq.queue import Queue
 from rq.rate_limit import RateLimitRegistry
 from rq.utils import as_text
 
-from jobs.queue.heartbeat import carries_out
+from jobs.queue.heartbeat import is_executing
 from jobs.queue.job import task_of_job
 from jobs.queue.records import close_cut_off, close_run
 from jobs.run.record import RunRecord, record_from_job_meta, record_from_json
@@ -122,7 +122,7 @@ class Reconciler:
 
     def _close_if_abandoned(self, meta: RunRecord, job: Job | None, worker: str | None) -> None:
         """Close a run that no worker says it has, in two rounds: signs of life may be lost together with Redis."""
-        if carries_out(self._queue.connection, worker, meta.run_id):
+        if is_executing(self._queue.connection, worker, meta.run_id):
             self._suspects.discard(meta.run_id)
         elif meta.run_id not in self._suspects:
             self._suspects.add(meta.run_id)
@@ -157,7 +157,7 @@ class Reconciler:
 
     def _is_over(self, run_id: RunId, job: Job) -> bool:
         task_id = task_of_job(job)
-        if task_id is None or carries_out(self._queue.connection, job.worker_name, run_id):
+        if task_id is None or is_executing(self._queue.connection, job.worker_name, run_id):
             return False
         meta = record_from_json(RunFolder(self._files.tasks_root, task_id, run_id).read_record() or b"")
         return meta is not None and meta.outcome is not None

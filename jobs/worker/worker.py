@@ -24,7 +24,7 @@ from rq.worker import BaseWorker, Worker
 
 from jobs.queue.accept import RunQueue
 from jobs.queue.connection import stop_waiting
-from jobs.queue.heartbeat import BEAT_SECONDS, beat
+from jobs.queue.heartbeat import HEARTBEAT_SECONDS, send_heartbeat
 from jobs.queue.job import publish_change, save_to_job, task_of_job
 from jobs.queue.records import close_cut_off
 from jobs.run.record import EXECUTE_RUN, RunRecord, record_from_json
@@ -41,7 +41,7 @@ from runner.project.run_folder import RunFolder
 from runner.settings import read_settings
 
 POP_SECONDS = 1  # how long one blocking pop waits, and so how long an idle worker takes to leave
-ROUND_BEATS = 2  # beats from one look at what others may have left behind to the next
+ROUND_HEARTBEATS = 2  # beats from one look at what others may have left behind to the next
 HORSE_SECONDS = 3.2  # for the work-horse to end its CLI and record the outcome; honcho kills everything after 5
 
 
@@ -89,7 +89,7 @@ class RunWorker(Worker):
         configure_logging(self.settings.log_level)
         self._left = threading.Event()
         self._was_born = False
-        self._between_beats = threading.Lock()
+        self._between_heartbeats = threading.Lock()
         kwargs["job_class"] = RunJob
         super().__init__(queues, name=name or f"{socket.gethostname()}-{os.getpid()}-{new_run_id()[:6]}", **kwargs)
 
@@ -105,8 +105,7 @@ class RunWorker(Worker):
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
         """As RQ's, with a heartbeat beside it."""
-        beat = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
-        beat.start()
+        threading.Thread(target=self._send_heartbeats, name="heartbeat", daemon=True).start()
         try:
             return super().work(*args, **kwargs)
         finally:
@@ -149,9 +148,9 @@ class RunWorker(Worker):
         log_event("given_back", run=job.id, worker=self.name)
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
-        """As RQ's, but never in the middle of a beat: a lock that the beat's thread holds then (Python 3.11 has one in
+        """As RQ's, but never in the middle of a heartbeat: a lock that its thread holds then (Python 3.11 has one in
         every `cached_property`) would be held in the work-horse for ever."""
-        with self._between_beats:
+        with self._between_heartbeats:
             self._prepare(job)
             super().fork_work_horse(job, queue)
         if self._stop_requested:  # since the job was taken, when there was no horse yet to be told
@@ -236,17 +235,17 @@ class RunWorker(Worker):
         cut = STOPPED if folder.stop_requested() else HORSE_DIED
         return close_cut_off(folder, meta, cut, None, self._files())
 
-    def _keep_beating(self) -> None:
+    def _send_heartbeats(self) -> None:
         """Give a sign of life, and every other time look after what others may have left behind."""
         reconciler = self._reconciler()
         for number in itertools.count():
-            with self._between_beats:
+            with self._between_heartbeats:
                 self._stay_registered()
                 current = [execution.job_id for execution in [*self.executions.values()]]
-                beat(self.connection, self.name, current[0] if current else None)
-                if number % ROUND_BEATS == 0:
+                send_heartbeat(self.connection, self.name, current[0] if current else None)
+                if number % ROUND_HEARTBEATS == 0:
                     self._reconcile(reconciler)
-            if self._left.wait(BEAT_SECONDS):
+            if self._left.wait(HEARTBEAT_SECONDS):
                 return
 
     def _stay_registered(self) -> None:

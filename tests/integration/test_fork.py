@@ -12,7 +12,7 @@ import sys
 import jobs.worker.worker
 from rq.cli import main
 
-jobs.worker.worker.BEAT_SECONDS = 0.003
+jobs.worker.worker.HEARTBEAT_SECONDS = 0.003
 sys.argv = ["rq", *sys.argv[1:]]
 main()
 """

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.queue.heartbeat import beat
+from jobs.queue.heartbeat import send_heartbeat
 from jobs.run.record import record_from_json, record_to_json
 from jobs.run.verdict import idle, too_long
 from jobs.worker.limits import Limits
@@ -180,7 +180,7 @@ def test_a_late_word_of_a_worker_about_a_job_that_redis_lost_is_no_job(stack: Fa
     change_record(stack, run_id, started_at="2026-11-23T08:00:00Z", worker="living")
     stack.redis.flushall()
     stack.redis.hset(f"rq:job:{run_id}", "meta", "{}")
-    beat(stack.redis, "living", run_id)
+    send_heartbeat(stack.redis, "living", run_id)
     assert stack.get(run_id)["current_state"] == "RUNNING"
     reconciler = stack.reconciler()
     for _ in range(3):
@@ -192,11 +192,11 @@ def test_a_second_delivery_leaves_a_run_to_the_worker_that_has_it(stack: FakeSta
     stack.project.add_task("buy", "print:ran pass")
     run_id = stack.post("buy").json()["id"]
     change_record(stack, run_id, started_at="2026-11-23T08:00:00Z", worker="living")
-    beat(stack.redis, "living", run_id)
+    send_heartbeat(stack.redis, "living", run_id)
     stack.work()
     assert stack.get(run_id)["current_state"] == "RUNNING"
     stack.redis.rpush("rq:queue:bugninja", run_id)
-    beat(stack.redis, "living", None)
+    send_heartbeat(stack.redis, "living", None)
     stack.work()
     assert (stack.get(run_id)["current_state"], stack.get(run_id)["reason"]) == ("ERROR", "interrupted")
     assert not folder_of(stack, run_id).log.exists()

@@ -13,7 +13,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
 from jobs.queue.accept import RunQueue
-from jobs.queue.heartbeat import beat
+from jobs.queue.heartbeat import send_heartbeat
 from tests.project import PASSED, VISIT, traversal_bytes
 from tests.unit.conftest import FakeStack
 
@@ -243,7 +243,7 @@ def test_ready_wants_redis_and_a_living_worker(stack: FakeStack) -> None:
     for name in ("dead", "living"):
         stack.redis.sadd("rq:workers:bugninja", f"rq:worker:{name}")
     assert stack.client.get("/ready").status_code == 503
-    beat(stack.redis, "living", None)
+    send_heartbeat(stack.redis, "living", None)
     response = stack.client.get("/ready")
     assert (response.status_code, response.json()) == (200, {"status": "ready", "redis": True, "workers": 1})
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rq.job import Job
 
-from jobs.queue.heartbeat import beat, beat_key
+from jobs.queue.heartbeat import heartbeat_key, send_heartbeat
 from jobs.run.record import RunRecord, record_from_json, record_to_json
 from jobs.worker.adopt import claim_key
 from runner.ids import RunId, TaskId
@@ -127,10 +127,10 @@ def test_the_run_of_a_dead_worker_is_interrupted_and_the_next_gets_its_turn(stac
     waiting = stack.post("buy").json()["id"]
     reconciler = stack.reconciler()
     for _ in range(3):
-        beat(stack.redis, "dead", dead)
+        send_heartbeat(stack.redis, "dead", dead)
         reconciler.reconcile()
         assert stack.get(dead)["current_state"] == "RUNNING"
-    stack.redis.delete(beat_key("dead"))
+    stack.redis.delete(heartbeat_key("dead"))
     reconciler.reconcile()
     assert stack.get(dead)["current_state"] == "RUNNING", "one missing sign of life is not enough"
     reconciler.reconcile()
@@ -162,10 +162,10 @@ def test_a_started_run_that_redis_forgot_goes_on_as_long_as_its_worker_lives(sta
     for _ in range(3):
         stack.redis.flushall()
         reconciler.reconcile()
-        beat(stack.redis, "living", run_id)
+        send_heartbeat(stack.redis, "living", run_id)
         reconciler.reconcile()
         assert stack.get(run_id)["current_state"] == "RUNNING"
-    beat(stack.redis, "living", None)
+    send_heartbeat(stack.redis, "living", None)
     reconciler.reconcile()
     reconciler.reconcile()
     assert (stack.get(run_id)["current_state"], stack.get(run_id)["reason"]) == ("ERROR", "interrupted")
