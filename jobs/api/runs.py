@@ -51,7 +51,7 @@ async def stop_run(request: Request) -> Response:
     """Stop a run: 200 with its final state if it had not started, else 202 while it is being stopped."""
     await check_no_body(request)
     run_id = await to_thread.run_sync(services(request).stopper.stop, request.path_params["run_id"])
-    services(request).changes.tell(run_id)
+    services(request).changes.notify(run_id)
     answer = await services(request).reader.get(run_id)
     return RenderedResponse(answer.body, 200 if answer.is_final else 202)
 
@@ -64,7 +64,7 @@ async def accept_run(request: Request, accept: Callable[..., Accepted]) -> Respo
     key = check_key(request.headers.get("idempotency-key"))
     await check_no_body(request)
     run, is_new = await to_thread.run_sync(partial(accept, key=key), limiter=request.app.state.accepting)
-    services(request).changes.tell(RunId(run.id))
+    services(request).changes.notify(RunId(run.id))
     answer = make_answer(run) if is_new else await services(request).reader.get(run.id)
     prefix = API_PREFIX if request.url.path.startswith(f"{API_PREFIX}/") else ""
     return RenderedResponse(answer.body, 202 if is_new else 200, {"Location": f"{prefix}/test-runs/{run.id}"})

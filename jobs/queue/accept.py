@@ -16,7 +16,7 @@ from rq.rate_limit import RateLimit, RateLimitRegistry
 from rq.serializers import JSONSerializer
 
 from jobs.queue.idempotency import Claim, Claims
-from jobs.queue.job import news_channel
+from jobs.queue.job import changes_channel
 from jobs.run.document import Origin, RunDocument, RunType, State
 from jobs.run.merge import JobState, run_document
 from jobs.run.record import EXECUTE_RUN, RunRecord, record_from_json, record_to_job_meta, record_to_json
@@ -272,7 +272,7 @@ class RunQueue:
                 self._wait_for_turn(job, pipeline)
             else:
                 self._queue.enqueue_job(job, pipeline=pipeline)
-            pipeline.publish(news_channel(self._queue.name), meta.run_id)
+            pipeline.publish(changes_channel(self._queue.name), meta.run_id)
             pipeline.execute()
 
     def _rate_limit(self, task_id: TaskId) -> RateLimit | None:

@@ -13,7 +13,7 @@ from runner.ids import TaskId, parse_task_id
 from runner.log import log_event
 
 
-def news_channel(queue_name: str) -> str:
+def changes_channel(queue_name: str) -> str:
     """The Redis channel on which the IDs of runs of this queue are published that have just changed."""
     return f"bugninja-runner:changed:{queue_name}"
 
@@ -21,7 +21,7 @@ def news_channel(queue_name: str) -> str:
 def publish_change(redis: Redis, queue_name: str, run_id: str) -> None:
     """Say that the run has changed. Nobody has to hear it, so an error is none."""
     try:
-        redis.publish(news_channel(queue_name), run_id)
+        redis.publish(changes_channel(queue_name), run_id)
     except RedisError as error:
         log_event("change_not_told", run=run_id, because=error)
 

@@ -13,7 +13,7 @@ from typing import Any
 from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import RedisError
 
-from jobs.queue.job import news_channel
+from jobs.queue.job import changes_channel
 from jobs.run.document import State
 from jobs.status.cache import Answer
 from jobs.status.index import Index
@@ -41,7 +41,7 @@ class Changes:
         self._lists = lists
         self._files = files
         self._redis = redis
-        self._channel = news_channel(queue_name)
+        self._channel = changes_channel(queue_name)
         self._listeners: dict[RunId | None, set[asyncio.Event]] = {}
         self._somebody = asyncio.Event()
         self._look_now = asyncio.Event()
@@ -96,7 +96,7 @@ class Changes:
         self._look_now.set()
         self._wake_all()
 
-    def tell(self, run_id: RunId | None) -> None:
+    def notify(self, run_id: RunId | None) -> None:
         """Something has changed about this run, or (None) about some run."""
         self._lists.touch()
         self._look_now.set()
@@ -154,7 +154,7 @@ class Changes:
                         if message is None:
                             await self._redis.ping()
                         else:
-                            self._hear(message)
+                            self._on_message(message)
             except RedisError as error:
                 if was_there:
                     log_event("no_news", because=error)
@@ -162,9 +162,9 @@ class Changes:
                 was_there = False
                 await asyncio.sleep(RETRY_SECONDS)
 
-    def _hear(self, message: dict[str, Any]) -> None:
+    def _on_message(self, message: dict[str, Any]) -> None:
         data = message.get("data")
-        self.tell(parse_run_id(data.decode(errors="replace")) if isinstance(data, bytes) else None)
+        self.notify(parse_run_id(data.decode(errors="replace")) if isinstance(data, bytes) else None)
         index = self._lists.known()
         for run_id in [*self._listeners]:  # those that wait may have come forward in the queue
             entry = None if run_id is None or index is None else index.find(run_id)
@@ -178,7 +178,7 @@ class Changes:
             try:
                 async for changed in watch(folders):
                     for path in changed:
-                        self.tell(traversal_run_id(path.name))
+                        self.notify(traversal_run_id(path.name))
                     if self._ended or not self._listeners or self._files.folders() != folders:
                         break
             except OSError as error:

@@ -185,7 +185,7 @@ async def test_a_listener_is_told_that_nothing_has_changed(project: Project, mon
         told.append(found)
         if len(told) == 3:
             answer = make_answer("two", is_final=True)
-            changes.tell(EVERY_RUN)
+            changes.notify(EVERY_RUN)
     assert told[0] is not None
     assert told[1:3] == [None, None]
     assert told[-1] == answer
