@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from jobs.run.document import Origin, Reason, RunType, State
 from jobs.run.record import Outcome, RunRecord, record_to_json
-from jobs.status.task_document import browser_config, test_case
+from jobs.run.state import Origin, Reason, RunType, State
+from jobs.run.test_case import browser_config, test_case
 from runner.ids import RunId, TaskId, new_run_id
 from runner.project.run_folder import RunFolder
 from runner.project.task import read_task

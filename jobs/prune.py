@@ -1,6 +1,6 @@
 """Delete old runs, with their files and their keys in Redis: `python -m jobs.prune`, and `--yes` to do it.
 
-What is too old or too much is said by RUNS_KEEP_DAYS and RUNS_KEEP. Only runs that are over are deleted.
+RUNS_KEEP_DAYS and RUNS_KEEP decide which. Only runs that are over are deleted.
 """
 
 import argparse
@@ -12,16 +12,14 @@ from typing import NamedTuple
 
 from redis import Redis
 from redis.exceptions import RedisError
-from rq.exceptions import NoSuchJobError
-from rq.job import Job
-from rq.serializers import JSONSerializer
 
 from jobs.queue.connection import connect
-from jobs.run.document import FINAL, Reason
-from jobs.run.record import record_from_json
+from jobs.queue.job import delete_job
+from jobs.queue.records import read_record
+from jobs.run.state import Reason
 from jobs.status.entry import Entry
 from jobs.status.history import RunHistory
-from jobs.worker.adopt import claim_key
+from jobs.worker.adopt import adoption_key
 from runner.errors import ProjectGone, SettingsError
 from runner.ids import RunId, TaskId
 from runner.log import configure_logging, log_event
@@ -54,7 +52,7 @@ def choose(
     for entry in entries:
         rank[entry.task_id] = rank.get(entry.task_id, 0) + 1
         over_at = entry.finished_at
-        if entry.state not in FINAL or over_at is None or _traversal_id(entry) in needed:
+        if not entry.state.is_final or over_at is None or entry.file_id in needed:
             continue
         if entry.reason is Reason.LOST and now - over_at < LOST_FOR:
             continue
@@ -66,43 +64,34 @@ def make_plans(settings: Settings, now: datetime) -> list[Plan]:
     """What there is to delete, the newest first. Raises `ProjectGone`."""
     files = RunFiles(settings.tasks_root)
     entries = RunHistory(files, TaskCatalog(settings.tasks_root)).index().newest_first
-    needed = frozenset(_being_replayed(settings, entries))
+    needed = frozenset(_being_replayed(files, entries))
     plans = []
     for entry in choose(entries, settings.runs_keep_days, settings.runs_keep, now, needed):
-        folder = RunFolder(settings.tasks_root, entry.task_id, entry.run_id)
-        size = sum(map(size_of, files_of_run(folder, _traversal_id(entry))))
+        folder = files.folder(entry.task_id, entry.run_id)
+        size = sum(map(size_of, files_of_run(folder, entry.file_id)))
         plans.append(Plan(entry, folder, size))
     return plans
 
 
-def carry_out(plan: Plan, redis: Redis) -> None:
+def delete_run(plan: Plan, redis: Redis) -> None:
     """Delete one run: from Redis, then its files, its own folder last. Raises redis's errors and `OSError`."""
-    traversal_id = _traversal_id(plan.entry)
-    try:
-        Job.fetch(plan.entry.run_id, redis, JSONSerializer).delete()
-    except NoSuchJobError:
-        redis.delete(Job.key_for(plan.entry.run_id))
-    redis.delete(claim_key(traversal_id))
-    for path in files_of_run(plan.folder, traversal_id):
+    delete_job(redis, plan.entry.run_id)
+    redis.delete(adoption_key(plan.entry.file_id))
+    for path in files_of_run(plan.folder, plan.entry.file_id):
         remove(path)
     log_event("pruned", run=plan.entry.run_id, task=plan.entry.task_id, state=plan.entry.state)
 
 
-def _being_replayed(settings: Settings, entries: Iterable[Entry]) -> Iterator[RunId]:
-    """The traversals that runs which are not over yet still need."""
+def _being_replayed(files: RunFiles, entries: Iterable[Entry]) -> Iterator[RunId]:
+    """The traversals that waiting or running replays need."""
     for entry in entries:
-        if entry.state not in FINAL:
-            record = RunFolder(settings.tasks_root, entry.task_id, entry.run_id).read_record()
-            meta = record_from_json(record or b"")
-            if meta is not None and meta.original_traversal_id is not None:
-                yield meta.original_traversal_id
+        if not entry.state.is_final:
+            record = read_record(files.folder(entry.task_id, entry.run_id))
+            if record is not None and record.original_traversal_id is not None:
+                yield record.original_traversal_id
 
 
-def _traversal_id(entry: Entry) -> RunId:
-    return entry.traversal_id or entry.run_id
-
-
-def shown(plans: Sequence[Plan]) -> str:
+def as_table(plans: Sequence[Plan]) -> str:
     """The runs as a table."""
     rows = [f"{'task':30} {'run':24} {'state':8} {'over since':20} {'MB':>8}"]
     rows += [
@@ -114,7 +103,7 @@ def shown(plans: Sequence[Plan]) -> str:
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """The exit code: 1 if nothing, or not all, could be done that should be."""
+    """Show or delete the runs; returns the exit code: 1 if not all of them could be."""
     parser = argparse.ArgumentParser(prog="python -m jobs.prune", description="Delete old runs.")
     parser.add_argument("--yes", action="store_true", help="do it, instead of saying what would be done")
     really = parser.parse_args(arguments).yes
@@ -130,17 +119,17 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         return 0
     total = f"{len(plans)} runs, {sum(plan.size for plan in plans) / MEGABYTE:.2f} MB"
     if not really or not plans:
-        sys.stdout.write(f"{shown(plans)}\n{total} would be deleted; with --yes they are.\n")
+        sys.stdout.write(f"{as_table(plans)}\n{total} would be deleted; with --yes they are.\n")
         return 0
     redis = connect(settings.redis_url)
     try:
         redis.ping()
         for plan in plans:
-            carry_out(plan, redis)
+            delete_run(plan, redis)
     except (RedisError, OSError) as error:
         sys.stderr.write(f"Not all was deleted: {error}\n")
         return 1
-    sys.stdout.write(f"{shown(plans)}\n{total} were deleted.\n")
+    sys.stdout.write(f"{as_table(plans)}\n{total} were deleted.\n")
     return 0
 
 

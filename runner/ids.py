@@ -12,7 +12,7 @@ TaskId = NewType("TaskId", str)
 
 RUN_ID_LENGTH = 24  # Bugninja names its runs by CUID2 of the default length
 TASK_ID_PATTERN = re.compile(r"[a-z0-9_]{1,128}")
-SHOWN = 60  # characters of a bad ID that are repeated in an error message
+QUOTED = 60  # characters of a text that are repeated in an error message
 
 RUN_ID_RULE = "24 characters, a letter first, then a-z and 0-9"
 TASK_ID_RULE = "1 to 128 characters of a-z, 0-9 and _"
@@ -32,7 +32,7 @@ def check_run_id(text: str) -> RunId:
     """The text (from outside) as a run ID. Raises `NotFound` if no run can have that name."""
     run_id = parse_run_id(text)
     if run_id is None:
-        raise NotFound(f"There is no run '{shown(text)}': the ID of a run is {RUN_ID_RULE}.")
+        raise NotFound(f"There is no run '{printable(text)}': the ID of a run is {RUN_ID_RULE}.")
     return run_id
 
 
@@ -41,7 +41,7 @@ def parse_task_id(text: str) -> TaskId | None:
     return TaskId(text) if TASK_ID_PATTERN.fullmatch(text) else None
 
 
-def shown(text: str) -> str:
-    """The text as it may stand in an error message: printable, on one line, and short."""
-    printable = "".join(c if c.isprintable() else "?" for c in text[: SHOWN + 1])
-    return printable if len(text) <= SHOWN else printable[:SHOWN] + "..."
+def printable(text: str) -> str:
+    """The text as error messages quote it: printable, on one line, at most 60 characters."""
+    safe = "".join(c if c.isprintable() else "?" for c in text[: QUOTED + 1])
+    return safe if len(text) <= QUOTED else safe[:QUOTED] + "..."

@@ -9,7 +9,6 @@ from urllib.parse import unquote, urlsplit
 from honcho.environ import parse as parse_env
 
 from runner.files import read_if_there
-from runner.ids import TaskId
 from runner.redaction import SHORTEST, Secret, credentials, environment_secrets
 
 
@@ -34,7 +33,7 @@ def secrets_of_traversal(document: Mapping[str, Any]) -> Iterator[Secret]:
         yield from _headers(headers)
 
 
-def secrets_of_environment(environ: Mapping[str, str], project_root: Path) -> Iterator[Secret]:
+def read_environment_secrets(environ: Mapping[str, str], project_root: Path) -> Iterator[Secret]:
     """Secret variables of this process and of the project's `.env`, and the local paths that nobody has to know."""
     yield from environment_secrets(environ)
     content = read_if_there(project_root / ".env")
@@ -46,10 +45,10 @@ def secrets_of_environment(environ: Mapping[str, str], project_root: Path) -> It
         yield Secret("HOME", home, instead="~")
 
 
-def read_task_secrets(tasks_root: Path, task_id: TaskId) -> tuple[Secret, ...]:
-    """The secrets in the task's file as it is now; none if it cannot be read (then the CLI has none either)."""
+def read_task_secrets(path: Path) -> tuple[Secret, ...]:
+    """The secrets in a task's file as it is now; none if it cannot be read (then the CLI has none either)."""
     try:
-        content = read_if_there(tasks_root / task_id / f"task_{task_id}.toml")
+        content = read_if_there(path)
         return tuple(secrets_of_task(tomllib.loads((content or b"").decode("utf-8"))))
     except (OSError, ValueError, RecursionError):
         return ()

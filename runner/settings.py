@@ -1,11 +1,11 @@
-"""Environment -> one frozen `Settings`. Every variable, its type, its default and its error message stand here only."""
+"""Environment -> one frozen `Settings`. Each variable is declared once: its field, default, check and meaning."""
 
 import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_type_hints
 from urllib.parse import urlsplit
 
 from runner.errors import SettingsError
@@ -17,16 +17,16 @@ TOKEN_LENGTH = 16  # characters of the shortest token
 SECRET = ("API_TOKEN",)  # variables whose value no message repeats; REDIS_URL is one if there is a password in it
 
 
-class Rejected(ValueError):
-    """A value that does not fit; the text says what was expected."""
-
-
 class Variable(NamedTuple):
-    """How one environment variable is read. `name` is also the upper-case name of the field."""
+    """How a setting is read from the environment variable of its name in upper case."""
 
     default: str
     parse: Callable[[str], Any]
     meaning: str
+
+
+class Rejected(ValueError):
+    """A value that does not fit; the text says what it must be."""
 
 
 def _redis_url(text: str) -> str:
@@ -66,14 +66,16 @@ def _command(placeholder: str) -> Callable[[str], tuple[str, ...]]:
     return parse
 
 
-def _whole_number(low: int, high: int, unit: str) -> Callable[[str], int]:
+def _integer(low: int, high: int, unit: str = "") -> Callable[[str], int]:
+    expected = f"an integer from {low} to {high}" + (f" ({unit})" if unit else "")
+
     def parse(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
-            raise Rejected(f"a whole number of {unit} from {low} to {high}") from None
+            raise Rejected(expected) from None
         if not low <= number <= high:
-            raise Rejected(f"a whole number of {unit} from {low} to {high}")
+            raise Rejected(expected)
         return number
 
     return parse
@@ -96,7 +98,7 @@ def _origins(text: str) -> tuple[str, ...]:
     for origin in origins:
         parts = urlsplit(origin)
         if parts.scheme not in ("http", "https") or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}":
-            raise Rejected(f"origins such as http://localhost:5173, separated by commas ({origin!r} is none)")
+            raise Rejected(f"origins such as http://localhost:5173, separated by commas (not {origin!r})")
     return origins
 
 
@@ -104,9 +106,7 @@ def _hosts(text: str) -> tuple[str, ...]:
     hosts = tuple(host.strip().lower() for host in text.split(",") if host.strip())
     for host in hosts:
         if host != "*" and not HOST_NAME.fullmatch(host):
-            raise Rejected(
-                f"host names without ports such as localhost or [::1], separated by commas ({host!r} is none)"
-            )
+            raise Rejected(f"host names without ports such as localhost or [::1], separated by commas (not {host!r})")
     return hosts
 
 
@@ -126,70 +126,84 @@ DEFAULT_ORIGINS = ",".join(
     f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in (3000, 5173, 8000)
 )
 
-VARIABLES: Mapping[str, Variable] = {
-    "REDIS_URL": Variable("redis://127.0.0.1:6379/0", _redis_url, "where Redis is"),
-    "REDIS_DATA": Variable(".data/redis", _any_path, "folder in which the embedded Redis keeps its data"),
-    "PROJECT_ROOT": Variable(".", _folder, "the Bugninja project: the folder with bugninja.toml and tasks/"),
-    "RUNNER_COMMAND": Variable("bugninja run {task_id}", _command("{task_id}"), "what the worker starts for a run"),
-    "RUNNER_REPLAY_COMMAND": Variable(
-        "bugninja replay --traversal {traversal_id}",
-        _command("{traversal_id}"),
-        "what it starts for a replay; --healing is added when asked for",
-    ),
-    "RUNS_PER_TASK": Variable(
-        "1", _whole_number(0, 1000, "runs"), "runs of one task that may be carried out at once; 0 is any number"
-    ),
-    "RUN_TIMEOUT": Variable("3600", _whole_number(1, 30 * DAY, "seconds"), "seconds until a run is ended"),
-    "RUN_IDLE_TIMEOUT": Variable(
-        "0",
-        _whole_number(0, 30 * DAY, "seconds"),
-        "seconds without a new step or any output until a run is ended; 0 is never",
-    ),
-    "STOP_GRACE": Variable(
-        "5", _whole_number(0, 30, "seconds"), "seconds that a CLI has to end by itself when it is asked to"
-    ),
-    "RUN_TTL": Variable(
-        str(30 * DAY), _whole_number(60, 3650 * DAY, "seconds"), "seconds that a finished run stays in Redis"
-    ),
-    "RUNS_KEEP_DAYS": Variable("0", _whole_number(0, 3650, "days"), "`make prune` deletes older runs; 0 keeps them"),
-    "RUNS_KEEP": Variable(
-        "0", _whole_number(0, 1_000_000, "runs"), "`make prune` keeps so many runs of a task; 0 keeps them all"
-    ),
-    "QUEUE_NAME": Variable("bugninja", _queue_name, "the RQ queue"),
-    "HOST": Variable("127.0.0.1", _host, "the address that the web process listens on"),
-    "PORT": Variable("8000", _whole_number(1, 65535, "a port"), "the port that the web process listens on"),
-    "CORS_ORIGINS": Variable(DEFAULT_ORIGINS, _origins, "origins whose pages may read the answers"),
-    "ALLOWED_HOSTS": Variable(
-        "localhost,127.0.0.1,[::1]", _hosts, "names by which clients may call the web process; * is any"
-    ),
-    "API_TOKEN": Variable("", _token, "if set, every call but /health needs it as `Authorization: Bearer`"),
-    "LOG_LEVEL": Variable("INFO", _log_level, "how much is logged: " + ", ".join(LOG_LEVELS)),
-}
-
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one process, read once. A field is the lower-case name of its variable."""
+    """The settings of one process, read once."""
 
-    redis_url: str
-    redis_data: Path
-    project_root: Path
-    runner_command: tuple[str, ...]
-    runner_replay_command: tuple[str, ...]
-    runs_per_task: int
-    run_timeout: int
-    run_idle_timeout: int
-    stop_grace: int
-    run_ttl: int
-    runs_keep_days: int
-    runs_keep: int
-    queue_name: str
-    host: str
-    port: int
-    cors_origins: tuple[str, ...]
-    allowed_hosts: tuple[str, ...]
-    api_token: str
-    log_level: str
+    redis_url: Annotated[str, Variable("redis://127.0.0.1:6379/0", _redis_url, "where Redis is")]
+    redis_data: Annotated[Path, Variable(".data/redis", _any_path, "folder in which the embedded Redis keeps its data")]
+    project_root: Annotated[
+        Path, Variable(".", _folder, "the Bugninja project: the folder with `bugninja.toml` and `tasks/`")
+    ]
+    runner_command: Annotated[
+        tuple[str, ...],
+        Variable("bugninja run {task_id}", _command("{task_id}"), "command that the worker starts for a run"),
+    ]
+    runner_replay_command: Annotated[
+        tuple[str, ...],
+        Variable(
+            "bugninja replay --traversal {traversal_id}",
+            _command("{traversal_id}"),
+            "command that the worker starts for a replay",
+        ),
+    ]
+    runs_per_task: Annotated[
+        int, Variable("1", _integer(0, 1000), "runs of one task that may be executed at the same time; 0 sets no limit")
+    ]
+    run_timeout: Annotated[int, Variable("3600", _integer(1, 30 * DAY, "seconds"), "seconds until a run is ended")]
+    run_idle_timeout: Annotated[
+        int,
+        Variable(
+            "0",
+            _integer(0, 30 * DAY, "seconds"),
+            "seconds without a new step or any output until a run is ended; 0 sets no limit",
+        ),
+    ]
+    stop_grace: Annotated[
+        int,
+        Variable(
+            "5", _integer(0, 30, "seconds"), "seconds that a CLI has to end by itself when it is stopped or out of time"
+        ),
+    ]
+    run_ttl: Annotated[
+        int,
+        Variable(
+            str(30 * DAY),
+            _integer(60, 3650 * DAY, "seconds"),
+            "seconds that a finished run stays in Redis (its files stay on the disk)",
+        ),
+    ]
+    runs_keep_days: Annotated[
+        int,
+        Variable(
+            "0", _integer(0, 3650, "days"), "`make prune` deletes runs that are older than so many days; 0 keeps all"
+        ),
+    ]
+    runs_keep: Annotated[
+        int, Variable("0", _integer(0, 1_000_000), "`make prune` keeps so many runs of each task; 0 keeps all")
+    ]
+    queue_name: Annotated[str, Variable("bugninja", _queue_name, "the RQ queue")]
+    host: Annotated[str, Variable("127.0.0.1", _host, "the address on which the web process listens")]
+    port: Annotated[int, Variable("8000", _integer(1, 65535), "the port on which the web process listens")]
+    cors_origins: Annotated[
+        tuple[str, ...], Variable(DEFAULT_ORIGINS, _origins, "origins of pages that may call, comma-separated")
+    ]
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Variable(
+            "localhost,127.0.0.1,[::1]", _hosts, "accepted `Host` names without ports, comma-separated; `*` is any"
+        ),
+    ]
+    api_token: Annotated[
+        str,
+        Variable(
+            "", _token, "if set (at least 16 characters), calls need `Authorization: Bearer` with it, except `/health`"
+        ),
+    ]
+    log_level: Annotated[
+        str, Variable("INFO", _log_level, "`DEBUG` (with a line per request), `INFO`, `WARNING` or `ERROR`")
+    ]
 
     @property
     def tasks_root(self) -> Path:
@@ -197,14 +211,14 @@ class Settings:
         return self.project_root / "tasks"
 
 
-def _problem(name: str, value: str, expectation: str) -> str:
-    hidden = name in SECRET or (name == "REDIS_URL" and "@" in value)
-    shown = "(its value is not repeated here)" if hidden else repr(value)
-    return f"{name} is {shown}; expected is {expectation}."
+VARIABLES: Mapping[str, Variable] = {
+    name.upper(): hint.__metadata__[0] for name, hint in get_type_hints(Settings, include_extras=True).items()
+}
+"""The environment variables by their names."""
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings that the environment asks for; a variable that is missing or empty has its default.
+    """The settings of this environment; a variable that is missing or empty has its default.
 
     Raises `SettingsError`, which names every variable that cannot be used, not only the first.
     """
@@ -219,3 +233,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     if problems:
         raise SettingsError(problems)
     return Settings(**values)
+
+
+def _problem(name: str, value: str, expected: str) -> str:
+    hidden = name in SECRET or (name == "REDIS_URL" and "@" in value)
+    return f"{name} must be {expected}, got {'a value that is not repeated here' if hidden else repr(value)}."

@@ -21,7 +21,7 @@ from runner.errors import (
     StorageUnavailable,
     TaskBroken,
 )
-from runner.ids import shown
+from runner.ids import printable
 
 STATUS_OF: Mapping[type[RunnerError], int] = {
     NotFound: 404,
@@ -54,7 +54,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         return Response(status_code=204, headers={"Allow": f"{allowed}, OPTIONS"})
     if error.status_code in (404, 405) and is_cli_only(request):
         return JSONResponse({"detail": CLI_ONLY}, status_code=405, headers={"Allow": allowed or ""})
-    detail = f"{request.method} {shown(request.url.path)}: {error.detail}"
+    detail = f"{request.method} {printable(request.url.path)}: {error.detail}"
     return JSONResponse({"detail": detail}, status_code=error.status_code, headers=error.headers)
 
 

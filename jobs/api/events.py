@@ -8,7 +8,7 @@ from starlette.responses import Response, StreamingResponse
 
 from jobs.api.responses import chunks, services
 from jobs.api.runs import list_query
-from jobs.status.cache import Answer
+from jobs.status.cache import RenderedJSON
 from jobs.status.changes import EVERY_RUN
 from runner.errors import RunnerError
 from runner.ids import RunId
@@ -30,7 +30,7 @@ async def watch_runs(request: Request) -> Response:
     return await stream(request, EVERY_RUN, partial(services(request).lists.page, query))
 
 
-async def stream(request: Request, run_id: RunId | None, read: Callable[[], Awaitable[Answer]]) -> Response:
+async def stream(request: Request, run_id: RunId | None, read: Callable[[], Awaitable[RenderedJSON]]) -> Response:
     """What `read` returns at each change, as server-sent events.
 
     204, which keeps an `EventSource` from coming back, if `Last-Event-ID` names the last event there will be.
@@ -44,17 +44,19 @@ async def stream(request: Request, run_id: RunId | None, read: Callable[[], Awai
     return StreamingResponse(events(following, last_id), media_type=MEDIA_TYPE, headers=HEADERS)
 
 
-async def events(following: AsyncIterator[Answer | None], last_id: str | None) -> AsyncIterator[bytes | memoryview]:
-    """The answers as events with their IDs, a comment for each None. Ends when the run is deleted."""
+async def events(
+    following: AsyncIterator[RenderedJSON | None], last_id: str | None
+) -> AsyncIterator[bytes | memoryview]:
+    """The documents as events with their IDs, a comment for each None. Ends when the run is deleted."""
     try:
-        async for answer in following:
-            if answer is None:
+        async for rendered in following:
+            if rendered is None:
                 yield b": nothing has changed\n\n"
-            elif answer.id != last_id:
-                last_id = answer.id
+            elif rendered.id != last_id:
+                last_id = rendered.id
                 yield f"id: {last_id}\ndata: ".encode()
-                for chunk in chunks(answer.body):
+                for chunk in chunks(rendered.body):
                     yield chunk
                 yield b"\n\n"
     except RunnerError as error:
-        log_event("events_ended", because=error)
+        log_event("events_ended", error=error)

@@ -13,7 +13,7 @@ from jobs.api.parameters import LogQuery, parse_query
 from jobs.api.responses import NO_SNIFFING, JSONResponse, etag_matches, services
 from runner.errors import NotFound
 from runner.files import file_size, last_lines, read_span
-from runner.ids import shown
+from runner.ids import printable
 from runner.project.media import find_media
 
 PLAIN_TEXT = "text/plain; charset=utf-8"
@@ -98,5 +98,5 @@ def span_response(
     try:
         body = read_span(path, span.start, span.end)
     except FileNotFoundError:  # it was there a moment ago
-        raise NotFound(f"{shown(request.url.path)} was deleted.") from None
+        raise NotFound(f"{printable(request.url.path)} was deleted.") from None
     return StreamingResponse(body, span.status, all_headers, media_type)

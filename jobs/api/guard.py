@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jobs.api.responses import JSONResponse
-from runner.ids import shown
+from runner.ids import printable
 from runner.settings import Settings
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -42,10 +42,10 @@ def check_host_and_origin(settings: Settings, method: str, path: str, headers: M
     host = headers.get("host", "")
     if not _is_allowed(host_name(host), settings.allowed_hosts):
         expected = ", ".join(settings.allowed_hosts)
-        return Refusal(400, f"The Host '{shown(host)}' is not served here; expected is one of {expected}.")
+        return Refusal(400, f"The Host '{printable(host)}' is not served here; expected is one of {expected}.")
     origin = headers.get("origin")
     if origin is not None and method not in SAFE_METHODS and not _is_trusted(origin, host, settings):
-        return Refusal(403, f"Pages of '{shown(origin)}' may not change anything here; CORS_ORIGINS says which may.")
+        return Refusal(403, f"Pages of '{printable(origin)}' may change nothing here; CORS_ORIGINS says which may.")
     return None
 
 

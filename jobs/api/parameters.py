@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from runner.errors import Invalid
-from runner.ids import shown
+from runner.ids import printable
 
 Q = TypeVar("Q", bound=Struct)
 
@@ -55,7 +55,7 @@ def parse_query(kind: type[Q], parameters: Mapping[str, str]) -> Q:
                 values[name] = msgspec.convert(text, types[name], strict=False)
             except msgspec.ValidationError:
                 expected = schema_of(types[name])["description"]
-                raise Invalid(f"{name} is '{shown(text)}'; expected is {expected}.") from None
+                raise Invalid(f"{name} is '{printable(text)}'; expected is {expected}.") from None
     return kind(**values)
 
 

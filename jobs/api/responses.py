@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from jobs.services import Services
-from jobs.status.cache import Answer, make_answer
+from jobs.status.cache import RenderedJSON, render_json
 
 NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
 SMALL_BYTES = 8 * 1024  # a body up to this size delays nobody
@@ -84,7 +84,7 @@ def etag_matches(request: Request, etag: str, *, default: bool = False) -> bool:
     return etag in tags or "*" in tags
 
 
-def not_modified_or(request: Request, answer: Answer) -> Response:
+def not_modified_or(request: Request, answer: RenderedJSON) -> Response:
     """304 if the client has this content already, else the content."""
     headers = {"Cache-Control": "private, no-cache", "ETag": answer.etag}
     if etag_matches(request, answer.etag):
@@ -94,4 +94,4 @@ def not_modified_or(request: Request, answer: Answer) -> Response:
 
 async def respond(request: Request, read: Callable[..., Any], *arguments: Any) -> Response:
     """What `read` returns, called in a thread because it may read the disk; 304 if the client has it already."""
-    return not_modified_or(request, await to_thread.run_sync(lambda: make_answer(read(*arguments))))
+    return not_modified_or(request, await to_thread.run_sync(lambda: render_json(read(*arguments))))

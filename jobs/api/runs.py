@@ -13,10 +13,10 @@ from jobs.api.parameters import HealingQuery, WaitQuery, parse_query
 from jobs.api.responses import JSONResponse, RenderedResponse, etag_matches, not_modified_or, services
 from jobs.queue.accept import Accepted
 from jobs.queue.idempotency import check_key
-from jobs.status.cache import make_answer
+from jobs.status.cache import render_json
 from jobs.status.query import RunListQuery, RunsOfTaskQuery, for_task
 from runner.errors import BodyNotRead, BodyTooLarge, Invalid
-from runner.ids import RunId, shown
+from runner.ids import RunId, printable
 
 API_PREFIX = "/api/v1"
 BODY_BYTES = 64 * 1024  # no call needs a body at all
@@ -25,26 +25,26 @@ BODY_BYTES = 64 * 1024  # no call needs a body at all
 async def start_run(request: Request) -> Response:
     """Start a run of a task."""
     task, config = request.path_params["test_case_id"], request.path_params["browser_config_id"]
-    return await accept_run(request, partial(services(request).queue.start, task, config))
+    return await accept_run(request, partial(services(request).acceptor.start, task, config))
 
 
 async def replay_task(request: Request) -> Response:
     """Replay the newest run of a task that passed."""
     task, config = request.path_params["test_case_id"], request.path_params["browser_config_id"]
     healing = parse_query(HealingQuery, request.query_params).healing
-    return await accept_run(request, partial(services(request).queue.replay_task, task, config, healing=healing))
+    return await accept_run(request, partial(services(request).acceptor.replay_task, task, config, healing=healing))
 
 
 async def replay_run(request: Request) -> Response:
     """Replay a run that passed."""
     healing = parse_query(HealingQuery, request.query_params).healing
-    replay = services(request).queue.replay_run
+    replay = services(request).acceptor.replay_run
     return await accept_run(request, partial(replay, request.path_params["run_id"], healing=healing))
 
 
 async def rerun(request: Request) -> Response:
     """Start the same again: a run of the same task, or a replay of the same run."""
-    return await accept_run(request, partial(services(request).queue.rerun, request.path_params["run_id"]))
+    return await accept_run(request, partial(services(request).acceptor.rerun, request.path_params["run_id"]))
 
 
 async def stop_run(request: Request) -> Response:
@@ -57,7 +57,7 @@ async def stop_run(request: Request) -> Response:
 
 
 async def accept_run(request: Request, accept: Callable[..., Accepted]) -> Response:
-    """Answer the run that `accept` accepts, at once: 202, and `Location` says where to watch it.
+    """RenderedJSON the run that `accept` accepts, at once: 202, and `Location` says where to watch it.
 
     200 and the run as it stands now if the same request came before with the same `Idempotency-Key`.
     """
@@ -65,7 +65,7 @@ async def accept_run(request: Request, accept: Callable[..., Accepted]) -> Respo
     await check_no_body(request)
     run, is_new = await to_thread.run_sync(partial(accept, key=key), limiter=request.app.state.accepting)
     services(request).changes.notify(RunId(run.id))
-    answer = make_answer(run) if is_new else await services(request).reader.get(run.id)
+    answer = render_json(run) if is_new else await services(request).reader.get(run.id)
     prefix = API_PREFIX if request.url.path.startswith(f"{API_PREFIX}/") else ""
     return RenderedResponse(answer.body, 202 if is_new else 200, {"Location": f"{prefix}/test-runs/{run.id}"})
 
@@ -82,7 +82,7 @@ async def check_no_body(request: Request) -> None:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != JSONResponse.media_type:
         expected = f"expected is no body, or {{}} as {JSONResponse.media_type}"
-        raise BodyNotRead(f"The body is of type '{shown(media_type)}'; {expected}.")
+        raise BodyNotRead(f"The body is of type '{printable(media_type)}'; {expected}.")
     if body.strip() not in (b"{}", b"null"):
         raise Invalid("The body is not empty; expected is no body, or {}.")
 

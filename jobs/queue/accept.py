@@ -1,48 +1,33 @@
-"""Accept runs: record them on disk, then enqueue their jobs."""
+"""Accept runs: write their record to the disk, then enqueue their job."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
 from redis import Redis
-from redis.client import Pipeline
 from redis.exceptions import RedisError, ResponseError
-from rq.job import Job, JobStatus
-from rq.queue import Queue
-from rq.rate_limit import RateLimit, RateLimitRegistry
-from rq.serializers import JSONSerializer
 
-from jobs.queue.idempotency import Claim, Claims
-from jobs.queue.job import changes_channel
-from jobs.run.document import Origin, RunDocument, RunType, State
-from jobs.run.merge import JobState, run_document
-from jobs.run.record import EXECUTE_RUN, RunRecord, record_from_json, record_to_job_meta, record_to_json
-from jobs.run.verdict import result_of
-from jobs.status.task_document import browser_config, test_case
+from jobs.queue.idempotency import IdempotencyKeys, Reservation
+from jobs.queue.job import enqueue, make_queue
+from jobs.queue.records import find_run, read_file_record, read_record
+from jobs.run.document import RunDocument, run_document
+from jobs.run.record import RunRecord, record_to_json
+from jobs.run.state import JobState, Origin, RunType
+from jobs.run.test_case import browser_config, test_case
 from runner.errors import NotAccepted, NotFound, NotPossible, QueueUnavailable, StorageUnavailable
-from runner.ids import RunId, TaskId, check_run_id, new_run_id, shown
+from runner.ids import TaskId, new_run_id, printable
 from runner.log import log_event
 from runner.project.catalog import TaskCatalog
 from runner.project.run_files import NOTHING_YET, RunFiles
-from runner.project.run_folder import RunFolder
 from runner.project.task import Task, browser_config_id
 from runner.settings import Settings
 
-CLAIM_SECONDS = 30.0  # that a request may take from its claim of a key to the record of its run
-WAIT_SECONDS = 5.0  # that another one with this key waits for it
-CLAIM_TICK = 0.02
-JOB_MARGIN = 60  # seconds that RQ's own deadline comes after ours, which is the one that cleans up
-
-
-class Known(NamedTuple):
-    """A run as the disk knows it; `meta` is None for one that was made by hand with the CLI."""
-
-    run_id: RunId
-    task_id: TaskId
-    meta: RunRecord | None
+RESERVED_SECONDS = 30.0  # that a request may take from the reservation of its key to the record of its run
+WAIT_SECONDS = 5.0  # that another request with this key waits for that record
+POLL_SECONDS = 0.02
 
 
 class Accepted(NamedTuple):
@@ -52,166 +37,166 @@ class Accepted(NamedTuple):
     is_new: bool
 
 
-class RunQueue:
+class RunAcceptor:
     """Accepts runs of one project into one queue. Its methods block for a few milliseconds.
 
     All of them raise `NotFound`, `NotPossible` and `TaskBroken` for what was asked for, `QueueUnavailable` and
-    `StorageUnavailable` when no run can be accepted now. The record on disk comes before the job, and a worker starts
-    nothing without it: a job that slipped into Redis although we answer with an error is never carried out.
+    `StorageUnavailable` when no run can be accepted now. `key` is the client's `Idempotency-Key`: the same request with
+    the same key gives the run of the first one. The record on disk comes before the job, and a worker starts nothing
+    without it: a job that slipped into Redis although the answer was an error is never executed.
     """
 
-    def __init__(self, settings: Settings, redis: Redis, files: RunFiles, catalog: TaskCatalog) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        redis: Redis,
+        files: RunFiles,
+        catalog: TaskCatalog,
+        wait_seconds: float = WAIT_SECONDS,
+    ) -> None:
         self._settings = settings
         self._files = files
         self._catalog = catalog
-        self._claims = Claims(redis, settings.run_ttl)
-        self._queue = Queue(settings.queue_name, connection=redis, serializer=JSONSerializer)
+        self._wait_seconds = wait_seconds
+        self._keys = IdempotencyKeys(redis, settings.run_ttl)
+        self._queue = make_queue(redis, settings.queue_name)
 
     def start(self, task_name: str, browser_config: str, key: str | None = None) -> Accepted:
         """Accept a run of the task by the agent."""
-
-        def prepare() -> tuple[Task, RunRecord]:
-            task = self._task(task_name, browser_config)
-            return task, self._new_record(task, RunType.AGENTIC)
-
-        return self._once(key, f"start {task_name} {browser_config}", prepare)
+        request = f"start {task_name} {browser_config}"
+        if earlier := self._earlier(key, request):
+            return earlier
+        task = self._task(task_name, browser_config)
+        return self._accept(self._new_record(task, RunType.AGENTIC), key, request)
 
     def replay_task(self, task_name: str, browser_config: str, key: str | None = None, *, healing: bool) -> Accepted:
         """Accept a replay of the newest run of the task that the agent made and that passed."""
-
-        def prepare() -> tuple[Task, RunRecord]:
-            task = self._task(task_name, browser_config)
-            original = next(self._passed_runs(task.id), None)
-            if original is None:
-                raise NotFound(f"Task '{task.id}' has no run that passed, so there is nothing to replay. Run it first.")
-            return task, self._replay_record(task, original, healing=healing)
-
-        return self._once(key, f"replay task {task_name} {browser_config} {healing}", prepare)
+        request = f"replay task {task_name} {browser_config} {healing}"
+        if earlier := self._earlier(key, request):
+            return earlier
+        task = self._task(task_name, browser_config)
+        original = next(self._passed_runs(task.id), None)
+        if original is None:
+            raise NotFound(f"Task '{task.id}' has no run that passed, so there is nothing to replay. Run it first.")
+        return self._accept(self._replay_record(task, original, healing=healing), key, request)
 
     def replay_run(self, run_id: str, key: str | None = None, *, healing: bool) -> Accepted:
         """Accept a replay of this run, which must have passed."""
-
-        def prepare() -> tuple[Task, RunRecord]:
-            original = self._find(run_id)
-            if not self._passed(original):
-                raise NotPossible(f"Run '{original.run_id}' has not passed; only a run that passed can be replayed.")
-            task = self._catalog.find(original.task_id)
-            return task, self._replay_record(task, original, healing=healing)
-
-        return self._once(key, f"replay run {run_id} {healing}", prepare)
+        request = f"replay run {run_id} {healing}"
+        if earlier := self._earlier(key, request):
+            return earlier
+        original = find_run(self._files, run_id)
+        if not self._can_be_replayed(original):
+            raise NotPossible(f"Run '{original.run_id}' has not passed; only a run that passed can be replayed.")
+        task = self._catalog.find(original.task_id)
+        return self._accept(self._replay_record(task, original, healing=healing), key, request)
 
     def rerun(self, run_id: str, key: str | None = None) -> Accepted:
         """Accept the same again: a run of the same task, or a replay of the same run."""
+        request = f"rerun {run_id}"
+        if earlier := self._earlier(key, request):
+            return earlier
+        original = find_run(self._files, run_id)
+        task = self._catalog.find(original.task_id)
+        if original.is_made_by_hand and original.run_type.is_replay:
+            raise NotPossible(f"Run '{original.run_id}' is a replay made by hand; of which run is not known.")
+        record = msgspec.structs.replace(
+            self._new_record(task, original.run_type),
+            original_run_id=original.original_run_id,
+            original_traversal_id=original.original_traversal_id,
+        )
+        return self._accept(record, key, request)
 
-        def prepare() -> tuple[Task, RunRecord]:
-            earlier = self._find(run_id)
-            task = self._catalog.find(earlier.task_id)
-            return task, self._same_again(earlier, self._new_record(task, RunType.AGENTIC))
-
-        return self._once(key, f"rerun {run_id}", prepare)
-
-    def _once(self, key: str | None, request: str, prepare: Callable[[], tuple[Task, RunRecord]]) -> Accepted:
-        """Accept what `prepare` gives; but if this request came with the same key before, give the run of then."""
+    def _earlier(self, key: str | None, request: str) -> Accepted | None:
+        """The run that this request was answered with before; None if the key is new. Raises `NotPossible`."""
         if key is None:
-            return Accepted(self._accept(*prepare()), is_new=True)
-        try:
-            return self._once_per_key(key, request, prepare)
-        except RedisError as error:
-            raise unavailable(error) from None
-
-    def _once_per_key(self, key: str, request: str, prepare: Callable[[], tuple[Task, RunRecord]]) -> Accepted:
-        claim = self._claims.find(key)
-        while claim is None:
-            task, meta = prepare()
-            mine = Claim(request, meta.run_id, task.id)
-            if self._claims.take(key, mine):
-                return self._accept_claimed(key, mine, task, meta)
-            claim = self._claims.find(key)
-        if claim.request != request:
-            raise NotPossible("This Idempotency-Key was used for another request; take a new key for a new request.")
-        record = self._record_of(key, claim)
-        if record is None:  # whoever used the key was not able to accept its run, or it was deleted since
-            self._claims.give_back(key, claim)
-            return self._once_per_key(key, request, prepare)
+            return None
+        with _needing_redis():
+            reservation = self._keys.find(key)
+            if reservation is None:
+                return None
+            if reservation.request != request:
+                message = "This Idempotency-Key was used for another request; take a new key for a new request."
+                raise NotPossible(message)
+            record = self._wait_for_record(key, reservation)
+            if record is None:  # its run could not be accepted, or was deleted since
+                self._keys.release(key, reservation)
+                return self._earlier(key, request)
         return Accepted(run_document(record, JobState.UNKNOWN, NOTHING_YET, []), is_new=False)
 
-    def _accept_claimed(self, key: str, claim: Claim, task: Task, meta: RunRecord) -> Accepted:
-        try:
-            return Accepted(self._accept(task, meta), is_new=True)
-        except NotAccepted:
-            with suppress(RedisError):  # then the key is found without a run
-                self._claims.give_back(key, claim)
-            raise
-
-    def _record_of(self, key: str, claim: Claim) -> RunRecord | None:
+    def _wait_for_record(self, key: str, reservation: Reservation) -> RunRecord | None:
         """The run that the key stands for, or None if that will never be. Raises `NotPossible` if it may still be."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        folder = RunFolder(self._settings.tasks_root, claim.task_id, claim.run_id)
-        while (meta := record_from_json(folder.read_record() or b"")) is None:
-            if self._claims.age(key) > CLAIM_SECONDS:
+        deadline = time.monotonic() + self._wait_seconds
+        folder = self._files.folder(reservation.task_id, reservation.run_id)
+        while (record := read_record(folder)) is None:
+            if self._keys.age(key) > RESERVED_SECONDS:
                 return None
             if time.monotonic() > deadline:
                 raise NotPossible("A request with this Idempotency-Key is just being accepted. Ask again in a moment.")
-            time.sleep(CLAIM_TICK)
-        return meta
+            time.sleep(POLL_SECONDS)
+        return record
 
-    def _same_again(self, earlier: Known, meta: RunRecord) -> RunRecord:
-        if earlier.meta is None:
-            if self._is_replay(earlier):
-                raise NotPossible(f"Run '{earlier.run_id}' is a replay made by hand; of which run is not known.")
-            return meta
-        return msgspec.structs.replace(
-            meta,
-            run_type=earlier.meta.run_type,
-            original_run_id=earlier.meta.original_run_id,
-            original_traversal_id=earlier.meta.original_traversal_id,
+    def _accept(self, record: RunRecord, key: str | None, request: str) -> Accepted:
+        """Accept this run, unless another request takes the key in this moment: then that one's run."""
+        if key is None:
+            return self._accept_new(record)
+        reservation = Reservation(request, record.run_id, record.task_id)
+        with _needing_redis():
+            while not self._keys.reserve(key, reservation):
+                if earlier := self._earlier(key, request):
+                    return earlier
+        try:
+            return self._accept_new(record)
+        except NotAccepted:
+            with suppress(RedisError):  # then the key is found without a run
+                self._keys.release(key, reservation)
+            raise
+
+    def _accept_new(self, record: RunRecord) -> Accepted:
+        folder = self._files.folder(record.task_id, record.run_id)
+        try:
+            folder.create(record_to_json(record))
+        except OSError as error:
+            place = f"tasks/{record.task_id}/runs"
+            raise StorageUnavailable(
+                f"The run was not accepted: the folder {place} cannot be written to ({error.strerror})."
+            ) from None
+        try:
+            with _needing_redis():
+                enqueue(self._queue, record, self._settings)
+        except QueueUnavailable as error:
+            folder.remove()
+            log_event("not_accepted", run=record.run_id, task=record.task_id, error=error)
+            raise
+        log_event(
+            "accepted", run=record.run_id, task=record.task_id, type=record.run_type, original=record.original_run_id
         )
+        return Accepted(run_document(record, JobState.WAITING, NOTHING_YET, []), is_new=True)
 
     def _task(self, name: str, browser_config: str) -> Task:
         task = self._catalog.find(name)
         if browser_config not in (task.browser_config_id, browser_config_id(TaskId(name))):
             raise NotFound(
-                f"Task '{task.id}' has no browser configuration '{shown(browser_config)}'; "
+                f"Task '{task.id}' has no browser configuration '{printable(browser_config)}'; "
                 f"it has one, '{task.browser_config_id}'."
             )
         return task
 
-    def _find(self, text: str) -> Known:
-        run_id = check_run_id(text)
-        task_id = self._files.task_of(run_id)
-        record = RunFolder(self._settings.tasks_root, task_id, run_id).read_record()
-        return Known(run_id, task_id, record_from_json(record) if record is not None else None)
-
-    def _passed_runs(self, task_id: TaskId) -> Iterator[Known]:
+    def _passed_runs(self, task_id: TaskId) -> Iterator[RunRecord]:
         """The task's runs by the agent that passed, newest file first."""
-        owners = {meta.traversal_id: meta for meta in self._records(task_id)}
-        for traversal_id in self._files.newest_first(task_id):
-            meta = owners.get(traversal_id)
-            known = Known(meta.run_id if meta else traversal_id, task_id, meta)
-            if self._passed(known) and not self._is_replay(known):
-                yield known
+        folders = (self._files.folder(task_id, run_id) for run_id in self._files.run_ids(task_id))
+        owners = {record.traversal_id: record for folder in folders if (record := read_record(folder))}
+        for file_id in self._files.newest_first(task_id):
+            record = owners.get(file_id) or read_file_record(self._files, self._files.folder(task_id, file_id))
+            if record is not None and not record.run_type.is_replay and self._can_be_replayed(record):
+                yield record
 
-    def _records(self, task_id: TaskId) -> Iterator[RunRecord]:
-        for run_id in self._files.run_ids(task_id):
-            record = RunFolder(self._settings.tasks_root, task_id, run_id).read_record()
-            meta = record_from_json(record) if record is not None else None
-            if meta is not None:
-                yield meta
-
-    def _passed(self, known: Known) -> bool:
-        """Whether the run passed, and its file is still there to be replayed."""
-        reading = self._files.read(known.task_id, _traversal_id(known))
-        if reading.traversal is None or reading.problem is not None:
+    def _can_be_replayed(self, record: RunRecord) -> bool:
+        """Whether the run passed, and its file is still there and whole."""
+        if not record.passed:
             return False
-        if known.meta is None:
-            return result_of(reading.traversal) is State.FINISHED
-        return known.meta.outcome is not None and known.meta.outcome.state is State.FINISHED
-
-    def _is_replay(self, known: Known) -> bool:
-        if known.meta is not None:
-            return known.meta.run_type is not RunType.AGENTIC
-        traversal = self._files.read(known.task_id, known.run_id).traversal
-        return traversal is not None and traversal.is_replay
+        reading = self._files.read_unredacted(record.task_id, record.file_id)
+        return reading.traversal is not None
 
     def _new_record(self, task: Task, run_type: RunType) -> RunRecord:
         clean = self._files.redactor(task.id).text
@@ -225,79 +210,20 @@ class RunQueue:
             queued_at=datetime.now(UTC),
         )
 
-    def _replay_record(self, task: Task, original: Known, *, healing: bool) -> RunRecord:
+    def _replay_record(self, task: Task, original: RunRecord, *, healing: bool) -> RunRecord:
         run_type = RunType.REPLAY_WITH_HEALING if healing else RunType.REPLAY
-        meta = self._new_record(task, run_type)
         return msgspec.structs.replace(
-            meta, original_run_id=original.run_id, original_traversal_id=_traversal_id(original)
+            self._new_record(task, run_type),
+            original_run_id=original.run_id,
+            original_traversal_id=original.file_id,
         )
 
-    def _accept(self, task: Task, meta: RunRecord) -> RunDocument:
-        folder = RunFolder(self._settings.tasks_root, task.id, meta.run_id)
-        try:
-            folder.create(record_to_json(meta))
-        except OSError as error:
-            raise StorageUnavailable(
-                f"The run was not accepted: the folder tasks/{task.id}/runs cannot be written to ({error.strerror})."
-            ) from None
-        try:
-            self.enqueue(meta)
-        except RedisError as error:
-            folder.remove()
-            log_event("not_accepted", run=meta.run_id, task=task.id, because=error)
-            raise unavailable(error) from None
-        log_event("accepted", run=meta.run_id, task=task.id, type=meta.run_type, original=meta.original_run_id)
-        return run_document(meta, JobState.WAITING, NOTHING_YET, [])
 
-    def enqueue(self, meta: RunRecord) -> None:
-        """Put the run's job into the queue, or behind the runs of its task. Raises redis's errors.
-
-        No two jobs can have one ID: the ID is fresh, and the run's folder could only be made once.
-        """
-        rate_limit = self._rate_limit(meta.task_id)
-        job = self._queue.create_job(
-            EXECUTE_RUN,
-            kwargs={"task_id": meta.task_id},
-            job_id=meta.run_id,
-            timeout=self._settings.run_timeout + JOB_MARGIN,
-            result_ttl=self._settings.run_ttl,
-            failure_ttl=self._settings.run_ttl,
-            description=f"run {meta.run_id} of task {meta.task_id}",
-            meta=record_to_job_meta(meta),
-            status=JobStatus.RATE_LIMITED if rate_limit else JobStatus.QUEUED,
-            rate_limit=rate_limit,
-        )
-        with self._queue.connection.pipeline() as pipeline:
-            if rate_limit is not None:
-                self._wait_for_turn(job, pipeline)
-            else:
-                self._queue.enqueue_job(job, pipeline=pipeline)
-            pipeline.publish(changes_channel(self._queue.name), meta.run_id)
-            pipeline.execute()
-
-    def _rate_limit(self, task_id: TaskId) -> RateLimit | None:
-        limit = self._settings.runs_per_task
-        return RateLimit(f"{self._queue.name}:{task_id}", limit) if limit else None
-
-    def _wait_for_turn(self, job: Job, pipeline: Pipeline) -> None:
-        """What `Queue.enqueue_job` does with a job that has a rate limit, but in one step, and with the exact time.
-
-        RQ 3.0 orders those that wait by whole seconds, and by job ID within one.
-        """
-        registry = RateLimitRegistry.from_job(job)
-        limit = self._settings.runs_per_task
-        pipeline.sadd(Queue.redis_queues_keys, self._queue.key)
-        registry.register(limit, pipeline)
-        job.save(pipeline=pipeline)
-        registry.add_to_rate_limited(job.id, pipeline, timestamp=time.time())
-        registry.acquire_and_enqueue(limit, pipeline=pipeline)
-
-
-def unavailable(error: RedisError) -> QueueUnavailable:
-    """What to answer when a run cannot be enqueued."""
-    why = f"does not take it ({error})" if isinstance(error, ResponseError) else "does not answer"
-    return QueueUnavailable(f"The run was not accepted: Redis {why}. Try again in a moment.")
-
-
-def _traversal_id(known: Known) -> RunId:
-    return (known.meta.traversal_id if known.meta else None) or known.run_id
+@contextmanager
+def _needing_redis() -> Iterator[None]:
+    """Inside it redis's errors become `QueueUnavailable`."""
+    try:
+        yield
+    except RedisError as error:
+        why = f"does not take it ({error})" if isinstance(error, ResponseError) else "does not answer"
+        raise QueueUnavailable(f"The run was not accepted: Redis {why}. Try again in a moment.") from None

@@ -90,7 +90,7 @@ class PatientRedis(Redis):
         try:
             connection.ping()
         except (RedisConnectionError, RedisTimeoutError) as error:
-            log_event("waiting_for_redis", level=logging.WARNING, url=shown_url(url), because=error)
+            log_event("waiting_for_redis", level=logging.WARNING, url=printable_url(url), error=error)
         connection.set_retry(PatientRetry())
         connection.ping()
         return connection
@@ -120,7 +120,7 @@ def connect_async(url: str) -> redis.asyncio.Redis:
     return redis.asyncio.Redis.from_pool(pool)
 
 
-def shown_url(url: str) -> str:
+def printable_url(url: str) -> str:
     """The URL without what may be secret in it."""
     parts = urlsplit(url)
     where = parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}{parts.path}"

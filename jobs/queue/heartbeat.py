@@ -21,7 +21,7 @@ def send_heartbeat(connection: Redis, worker_name: str, run_id: str | None) -> N
     try:
         connection.set(heartbeat_key(worker_name), run_id or "", ex=HEARTBEAT_TTL)
     except RedisError as error:
-        log_event("heartbeat_failed", level=logging.WARNING, worker=worker_name, because=error)
+        log_event("heartbeat_failed", level=logging.WARNING, worker=worker_name, error=error)
 
 
 def is_executing(connection: Redis, worker_name: str | None, run_id: str) -> bool:

@@ -7,49 +7,49 @@ from msgspec import Struct
 from redis import Redis
 
 from runner.errors import Invalid
-from runner.ids import RunId, TaskId, shown
+from runner.ids import RunId, TaskId, printable
 
 LONGEST = 255  # characters of a key
-FORGET = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end"
+DELETE_IF_EQUAL = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end"
 
 
-class Claim(Struct, frozen=True):
-    """What a key stands for: a request, and the run that it was answered with."""
+class Reservation(Struct, frozen=True):
+    """What a key was used for: a request, and the run that it was answered with."""
 
     request: str
     run_id: RunId
     task_id: TaskId
 
 
-class Claims:
+class IdempotencyKeys:
     """The keys that clients have used. Kept for `ttl` seconds. All methods raise redis's errors."""
 
     def __init__(self, redis: Redis, ttl: int) -> None:
         self._redis = redis
         self._ttl = ttl
 
-    def find(self, key: str) -> Claim | None:
-        """What the key stands for, or None if nobody has used it."""
+    def find(self, key: str) -> Reservation | None:
+        """What the key was used for, or None if it was not."""
         content = self._redis.get(_name(key))
-        return msgspec.json.decode(content, type=Claim) if isinstance(content, bytes) else None
+        return msgspec.json.decode(content, type=Reservation) if isinstance(content, bytes) else None
 
-    def take(self, key: str, claim: Claim) -> bool:
-        """Let the key stand for this claim; False if it stands for one already."""
-        return bool(self._redis.set(_name(key), msgspec.json.encode(claim), nx=True, ex=self._ttl))
+    def reserve(self, key: str, reservation: Reservation) -> bool:
+        """Use the key for this request; False if it was used already."""
+        return bool(self._redis.set(_name(key), msgspec.json.encode(reservation), nx=True, ex=self._ttl))
 
     def age(self, key: str) -> float:
         """How many seconds ago the key was used, by Redis's own clock."""
         return self._ttl - self._redis.pttl(_name(key)) / 1000
 
-    def give_back(self, key: str, claim: Claim) -> None:
-        """Forget the key if it (still) stands for this claim."""
-        self._redis.eval(FORGET, 1, _name(key), msgspec.json.encode(claim))
+    def release(self, key: str, reservation: Reservation) -> None:
+        """Forget the key if it is (still) used for this request."""
+        self._redis.eval(DELETE_IF_EQUAL, 1, _name(key), msgspec.json.encode(reservation))
 
 
 def check_key(key: str | None) -> str | None:
     """The header's value, if it can be a key. Raises `Invalid`."""
     if key is not None and not (0 < len(key) <= LONGEST and key.isascii() and key.isprintable()):
-        raise Invalid(f"Idempotency-Key is '{shown(key)}'; expected are 1 to {LONGEST} printable ASCII characters.")
+        raise Invalid(f"Idempotency-Key is '{printable(key)}'; expected are 1 to {LONGEST} printable ASCII characters.")
     return key
 
 

@@ -1,57 +1,71 @@
-"""Record what happens to a run, on disk and in Redis. An outcome is recorded once; the first one stays."""
+"""Read and write the records of runs, on disk first, then in Redis. The first outcome that is recorded stays."""
 
 import logging
 from datetime import UTC, datetime
 
 import msgspec
-from rq.job import Job
 
-from jobs.queue.job import save_to_job
-from jobs.run.document import RunType
-from jobs.run.record import Outcome, RunRecord, record_from_job_meta, record_from_json, record_to_json
-from jobs.run.steps import count_steps
-from jobs.run.verdict import Cut, Ending, Verdict, judge
-from runner.cli.command import ProcessEnd
+from jobs.queue.job import Job, recorded_in, save_to_job
+from jobs.run.record import Outcome, RunRecord, make_outcome, record_from_json, record_of_file, record_to_json
+from jobs.run.verdict import CliResult, Interruption, Verdict, judge
+from runner.errors import NotFound
 from runner.log import log_event
-from runner.project.run_files import RunFiles
+from runner.project.run_files import RunFiles, is_abandoned
 from runner.project.run_folder import RunFolder
-from runner.project.traversal import Traversal
 
 
-def save(job: Job | None, folder: RunFolder, meta: RunRecord) -> None:
-    """Keep the metadata on disk first, then in Redis (if there is a job): the disk is there also when Redis is not."""
-    folder.write_record(record_to_json(meta))
-    if job is not None:
-        save_to_job(job, meta)
+def read_record(folder: RunFolder) -> RunRecord | None:
+    """The run's record; None if the run was never accepted (or was deleted). Raises `OSError`."""
+    content = folder.read_record()
+    return None if content is None else record_from_json(content)
 
 
-def close_run(
-    folder: RunFolder,
-    meta: RunRecord,
-    verdict: Verdict | Outcome,
-    job: Job | None,
-    traversal: Traversal | None = None,
-    end: ProcessEnd | None = None,
-) -> RunRecord:
-    """Record the run's end for good; returns the metadata that stands then, with the outcome that came first.
+def write_record(folder: RunFolder, record: RunRecord) -> None:
+    """Replace the run's record durably. Raises `OSError`."""
+    folder.write_record(record_to_json(record))
 
-    Where the disk takes no record (it is full, or gone), the job's copy in Redis says it, until the disk does again.
+
+def find_run(files: RunFiles, text: str) -> RunRecord:
+    """The run with this ID (text from outside), accepted or made by hand. Raises `NotFound`."""
+    folder = files.find_folder(text)
+    record = read_record(folder) or read_file_record(files, folder)
+    if record is None:
+        raise NotFound(f"There is no run '{folder.run_id}'.")
+    return record
+
+
+def read_file_record(files: RunFiles, folder: RunFolder) -> RunRecord | None:
+    """The record of a run made by hand, from its traversal; None if there is none."""
+    reading = files.read_unredacted(folder.task_id, folder.run_id)
+    abandoned = reading.modified is not None and is_abandoned(reading.modified)
+    return record_of_file(folder.task_id, folder.run_id, reading, abandoned=abandoned)
+
+
+def save_record(job: Job, folder: RunFolder, record: RunRecord) -> None:
+    """Write the record to the disk first, then to Redis: the disk is there also when Redis is not."""
+    write_record(folder, record)
+    save_to_job(job, record)
+
+
+def close_run(folder: RunFolder, record: RunRecord, outcome: Outcome, job: Job | None) -> RunRecord:
+    """Record the outcome for good; returns the record that stands then, with the outcome that came first.
+
+    If the disk takes no record (it is full, or gone), the copy in Redis holds it until the disk does again.
     """
-    outcome = verdict if isinstance(verdict, Outcome) else _outcome(verdict, traversal, end)
-    closed = msgspec.structs.replace(meta, outcome=outcome)
+    closed = msgspec.structs.replace(record, outcome=outcome)
     try:
-        earlier = _record(folder, closed)
+        earlier = _write_first_outcome(folder, closed)
     except OSError as error:
-        log_event("outcome_not_on_disk", level=logging.ERROR, run=meta.run_id, because=error.strerror)
+        log_event("outcome_not_on_disk", level=logging.ERROR, run=record.run_id, error=error.strerror)
         if job is None:
             return closed
-        earlier = _told_by(job)
-    if earlier is not None:
+        earlier = recorded_in(job, refresh=True)
+    if earlier is not None and earlier.outcome is not None:
         return earlier
     log_event(
         "ended",
-        run=meta.run_id,
-        task=meta.task_id,
+        run=record.run_id,
+        task=record.task_id,
         state=outcome.state,
         reason=outcome.reason,
         exit_code=outcome.exit_code,
@@ -62,39 +76,34 @@ def close_run(
     return closed
 
 
-def close_cut_off(folder: RunFolder, meta: RunRecord, cut: Cut, job: Job | None, files: RunFiles) -> RunRecord:
-    """Record the end of a run whose CLI was ended, and whose last word is in its traversal, if it has one."""
-    reading = files.read(meta.task_id, meta.traversal_id or meta.run_id)
-    ending = Ending(end=None, cut=cut, is_replay=meta.run_type is not RunType.AGENTIC)
-    return close_run(folder, meta, judge(ending, reading), job, reading.traversal)
+def close_executed(
+    folder: RunFolder, record: RunRecord, result: CliResult, job: Job | None, files: RunFiles
+) -> RunRecord:
+    """Record the end of a run whose CLI has ended: its traversal, if there is one, has the last word."""
+    reading = files.read(record.task_id, record.file_id)
+    outcome = make_outcome(judge(result, reading), reading.traversal, datetime.now(UTC), result.exit)
+    return close_run(folder, record, outcome, job)
 
 
-def _record(folder: RunFolder, closed: RunRecord) -> RunRecord | None:
+def close_interrupted(
+    folder: RunFolder, record: RunRecord, interruption: Interruption, job: Job | None, files: RunFiles
+) -> RunRecord:
+    """Record the end of a run whose CLI was killed together with the process that watched it."""
+    result = CliResult(None, interruption, is_replay=record.run_type.is_replay)
+    return close_executed(folder, record, result, job, files)
+
+
+def close_unstarted(folder: RunFolder, record: RunRecord, verdict: Verdict, job: Job | None) -> RunRecord:
+    """Record the end of a run whose CLI was never started."""
+    return close_run(folder, record, make_outcome(verdict, None, datetime.now(UTC)), job)
+
+
+def _write_first_outcome(folder: RunFolder, closed: RunRecord) -> RunRecord | None:
     """Write the record, unless there is one with an outcome already: then that one. Raises `OSError`."""
     with folder.lock():
-        there = record_from_json(folder.read_record() or b"")
-        if there is not None and there.outcome is not None:
-            return there
-        folder.write_record(record_to_json(closed))
+        present = read_record(folder)
+        if present is not None and present.outcome is not None:
+            return present
+        write_record(folder, closed)
         folder.release()
     return None
-
-
-def _told_by(job: Job) -> RunRecord | None:
-    """What Redis says of the run, if that has an outcome."""
-    meta = record_from_job_meta(job.get_meta(refresh=True))
-    return meta if meta is not None and meta.outcome is not None else None
-
-
-def _outcome(verdict: Verdict, traversal: Traversal | None, end: ProcessEnd | None) -> Outcome:
-    passed_steps, failed_steps = count_steps(traversal, verdict.state)
-    return Outcome(
-        state=verdict.state,
-        reason=verdict.reason,
-        error_message=verdict.message,
-        finished_at=datetime.now(UTC),
-        exit_code=end.exit_code if end else None,
-        signal=end.signal if end else None,
-        passed_steps=passed_steps,
-        failed_steps=failed_steps,
-    )

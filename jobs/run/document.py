@@ -1,115 +1,20 @@
-"""The run document: what a client is answered about a run. Its fields are the ones that the front end reads."""
+"""The run document: the answer about a run. Its fields are the ones that the front end reads. Pure."""
 
-from datetime import datetime
-from enum import StrEnum
+from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from runner.project.task import Browser
-from runner.project.traversal import Parameter
-
-
-class State(StrEnum):
-    """Where a run stands. The front end polls until it reads one of the last three."""
-
-    PENDING = "PENDING"  # accepted, not started
-    RUNNING = "RUNNING"  # a worker has it
-    FINISHED = "FINISHED"  # the test ran and passed
-    FAILED = "FAILED"  # the test ran and found a fault
-    ERROR = "ERROR"  # the test could not be run to its end
-
-
-FINAL = (State.FINISHED, State.FAILED, State.ERROR)
-
-
-class Reason(StrEnum):
-    """Why a run is FAILED or ERROR."""
-
-    TEST_FAILED = "test_failed"  # the test ran and found a fault
-    NO_RESULT = "no_result"  # the CLI ended without saying that it is done
-    CLI_ERROR = "cli_error"  # the CLI failed: exit code, signal, or nothing usable written
-    TIMEOUT = "timeout"  # it ran longer than RUN_TIMEOUT
-    STOPPED = "stopped"  # a user stopped it
-    INTERRUPTED = "interrupted"  # the stack was shut down or the worker died
-    LOST = "lost"  # nobody knows it any more
-
-
-class RunType(StrEnum):
-    """What kind of run it is."""
-
-    AGENTIC = "AGENTIC"  # the agent finds its way
-    REPLAY = "REPLAY"  # the steps of an earlier run again
-    REPLAY_WITH_HEALING = "REPLAY_WITH_HEALING"  # the same, and the agent repairs steps that no longer work
-
-
-class Origin(StrEnum):
-    """Who started it."""
-
-    WEB_UI = "WEB_UI"  # a REST call
-    CLI = "CLI"  # a person, with the CLI by hand
-
-
-class TestCase(Struct, frozen=True):
-    """The task, as it was when the run was accepted."""
-
-    id: str
-    test_name: str
-    test_description: str
-    test_goal: str
-
-
-class BrowserConfig(Struct, frozen=True):
-    """The browser configuration, as it was when the run was accepted."""
-
-    id: str
-    browser_config: Browser
-
-
-class DomElement(Struct, frozen=True):
-    """The element that an action was about."""
-
-    xpath: str | None
-
-
-class HistoryElement(Struct, frozen=True):
-    """One action. `action` has one key, Bugninja's name for it; `screenshot` is a path below this server's root."""
-
-    id: str
-    history_element_state: str
-    action: dict[str, dict[str, Parameter]]
-    screenshot: str | None
-    dom_element_data: DomElement | None
-
-
-class BrainStateDocument(Struct, frozen=True):
-    """One step: what the agent thought, and the actions that followed."""
-
-    id: str
-    evaluation_previous_goal: str
-    memory: str
-    next_goal: str
-    history_elements: list[HistoryElement]
-
-
-class Failure(Struct, frozen=True):
-    """What broke, for a run that is FAILED or ERROR: where it was (null where it never got there), and what was said.
-
-    `step` counts brain states from 1, `log_tail` has at most 20 lines of what the CLI printed.
-    """
-
-    step: int | None
-    action: str | None
-    goal: str | None
-    message: str | None
-    url: str | None
-    screenshot: str | None
-    log_tail: list[str]
-    exit_code: int | None
-    signal: str | None
+from jobs.run.failure import Failure, failure_card
+from jobs.run.record import RunRecord
+from jobs.run.state import JobState, Origin, Reason, RunType, State
+from jobs.run.steps import BrainStateDocument, brain_states
+from jobs.run.test_case import BrowserConfig, TestCase
+from jobs.run.verdict import Verdict
+from runner.project.run_files import Reading
 
 
 class Progress(Struct, frozen=True):
-    """How far a run has come: its steps so far, what it is about now, and when that was written."""
+    """How far a run has come: its steps so far, its last goal, and when that was written."""
 
     steps: int
     last_goal: str | None
@@ -144,24 +49,20 @@ class RunItem(Struct, frozen=True):
 
 
 class RunDocument(Struct, frozen=True):
-    """A run. Times are UTC, `duration` is seconds.
-
-    `reason` and `failure` are null unless the state is FAILED or ERROR; a FINISHED run may have a note as its
-    `error_message`. `traversal_id` is the ID in the name of the run's file (null as long as there is none), and
-    `adopted` says that it is not the run's own, since the CLI did not keep it. `queue` is null unless PENDING.
-    `stopping` says that somebody has asked for its end, `stale` that Redis does not answer, so that this is only what
-    the disk knows.
-    """
+    """A run. Times are UTC, `duration` is seconds."""
 
     id: str
     test_traversal_id: str
     traversal_id: str | None
+    """The ID in the name of the run's file; null as long as there is none."""
     adopted: bool
+    """Whether that ID is not the run's own, because the CLI did not keep it."""
     original_run_id: str | None
     test_case: TestCase | None
     current_state: State
     reason: Reason | None
     error_message: str | None
+    """A sentence for a person; a FINISHED run may have a remark here."""
     queued_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
@@ -171,8 +72,88 @@ class RunDocument(Struct, frozen=True):
     run_gif: str | None
     browser_config: BrowserConfig | None
     queue: QueuePlace | None
+    """Null unless PENDING."""
     stopping: bool
+    """Whether a stop was requested and is under way."""
     stale: bool
+    """Whether Redis does not answer, so that this is only what the disk knows."""
     progress: Progress
     failure: Failure | None
+    """Null unless FAILED or ERROR."""
     brain_states: list[BrainStateDocument]
+
+
+def state_of(record: RunRecord, job: JobState) -> Verdict:
+    """Where a run stands. The recorded outcome beats everything, so a final state never changes.
+
+    Without an outcome it is not over, whatever became of its job: the workers bring it to its end.
+    """
+    if record.outcome is not None:
+        return Verdict(record.outcome.state, record.outcome.reason, record.outcome.error_message)
+    waits = record.started_at is None and job is not JobState.STARTED
+    return Verdict(State.PENDING if waits else State.RUNNING, None, None)
+
+
+def newest(from_job: RunRecord | None, from_disk: RunRecord | None) -> RunRecord | None:
+    """The copy of the record that knows more: an outcome is never taken back, a start is never forgotten."""
+    found = [record for record in (from_job, from_disk) if record is not None]
+    return max(found, key=_knowledge, default=None)
+
+
+def _knowledge(record: RunRecord) -> tuple[bool, bool, bool]:
+    return record.outcome is not None, record.started_at is not None, record.traversal_id is not None
+
+
+def run_document(
+    record: RunRecord,
+    job: JobState,
+    reading: Reading,
+    log_tail: list[str],
+    queue: QueuePlace | None = None,
+    *,
+    stop_requested: bool = False,
+) -> RunDocument:
+    """The document of a run. `log_tail` is the end of what its CLI printed, for the failure card."""
+    verdict, traversal, outcome = state_of(record, job), reading.traversal, record.outcome
+    started_at = record.started_at or record.queued_at
+    finished_at = None if outcome is None else outcome.finished_at
+    failed = verdict.state.is_failure
+    return RunDocument(
+        id=record.run_id,
+        test_traversal_id=record.file_id,
+        traversal_id=record.traversal_id,
+        adopted=record.file_id != record.run_id,
+        original_run_id=record.original_run_id,
+        test_case=record.test_case,
+        current_state=verdict.state,
+        reason=verdict.reason,
+        error_message=verdict.message,
+        queued_at=record.queued_at,
+        started_at=started_at,
+        finished_at=finished_at,
+        duration=duration(started_at, finished_at),
+        run_type=record.run_type,
+        origin=record.origin,
+        run_gif=None,
+        browser_config=record.browser_config,
+        queue=queue if verdict.state is State.PENDING else None,
+        stopping=stop_requested and not verdict.state.is_final,
+        stale=job is JobState.UNKNOWN and not verdict.state.is_final,
+        progress=_progress(reading),
+        failure=failure_card(record.task_id, traversal, outcome, verdict.message, log_tail) if failed else None,
+        brain_states=brain_states(record.task_id, traversal, verdict.state),
+    )
+
+
+def duration(started_at: datetime, finished_at: datetime | None) -> float | None:
+    """Seconds between the two; None if the run is not over."""
+    return None if finished_at is None else max(0.0, (finished_at - started_at).total_seconds())
+
+
+def _progress(reading: Reading) -> Progress:
+    thoughts = reading.traversal.brain_states if reading.traversal else ()
+    return Progress(
+        steps=len(thoughts) or len(reading.traversal.actions if reading.traversal else ()),
+        last_goal=thoughts[-1].next_goal if thoughts else None,
+        updated_at=None if reading.modified is None else datetime.fromtimestamp(reading.modified, UTC),
+    )

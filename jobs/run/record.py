@@ -1,78 +1,138 @@
-"""The only owner of the keys in `job.meta`, and of the run's record on disk, which is the durable copy of it.
+"""The record of a run: `run.json` on disk, and the same in `job.meta`. Pure; the only owner of the keys in both."""
 
-Written by the web process once, when a run is accepted, and from then on by the worker alone.
-"""
-
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from jobs.run.document import BrowserConfig, Origin, Reason, RunType, State, TestCase
+from jobs.run.state import Origin, Reason, RunType, State
+from jobs.run.steps import count_steps
+from jobs.run.test_case import BrowserConfig, TestCase
+from jobs.run.verdict import Verdict, judge_file
+from runner.cli.command import ProcessExit
 from runner.ids import RunId, TaskId
-
-EXECUTE_RUN = "jobs.worker.execute.execute_run"  # what a job of ours calls, by its dotted name
+from runner.project.run_files import Reading, started_at
+from runner.project.traversal import Traversal
 
 
 class Outcome(Struct, frozen=True):
-    """The end of a run; once written it never changes. `exit_code` and `signal` are the CLI's, the steps its brain
-    states."""
+    """The end of a run; once recorded it never changes."""
 
     state: State
     reason: Reason | None
     error_message: str | None
     finished_at: datetime
     exit_code: int | None = None
+    """Of the CLI; None if a signal ended it, or if it was never started."""
     signal: str | None = None
+    """The name of the signal that ended the CLI."""
     passed_steps: int = 0
+    """Brain states (of a replay: actions) that passed."""
     failed_steps: int = 0
 
 
 class RunRecord(Struct, frozen=True):
-    """What we know of a run beside its traversal. `worker` is the name of the RQ worker that has or had it.
-
-    `traversal_id` is the ID in the name of its file once that is known; if it is not `run_id`, the run adopted the
-    file. A replay names the run that it repeats, and the ID in the name of that run's file.
-    """
+    """What is known of a run beside the steps in its traversal."""
 
     run_id: RunId
     task_id: TaskId
-    test_case: TestCase
-    browser_config: BrowserConfig
+    test_case: TestCase | None
+    """None for a run made by hand: the task as it is now describes it."""
+    browser_config: BrowserConfig | None
     run_type: RunType
     origin: Origin
     queued_at: datetime
     started_at: datetime | None = None
     worker: str | None = None
+    """The name of the RQ worker that executes or executed it."""
     original_run_id: RunId | None = None
+    """The run that a replay repeats."""
     original_traversal_id: RunId | None = None
+    """The ID in the file name of that run."""
     traversal_id: RunId | None = None
+    """The ID in the run's own file name, once there is a file; another one than `run_id` if the file was adopted."""
     outcome: Outcome | None = None
 
+    @property
+    def file_id(self) -> RunId:
+        """The ID in the name of the run's traversal file: as recorded, else its own."""
+        return self.traversal_id or self.run_id
 
-def record_to_json(meta: RunRecord) -> bytes:
-    """The record's content on disk."""
-    return msgspec.json.encode(meta)
+    @property
+    def is_made_by_hand(self) -> bool:
+        """Whether the CLI was started by hand, so that there is no record of it on the disk."""
+        return self.origin is Origin.CLI
+
+    @property
+    def passed(self) -> bool:
+        """Whether the run is over and its test passed."""
+        return self.outcome is not None and self.outcome.state is State.FINISHED
+
+
+def record_to_json(record: RunRecord) -> bytes:
+    """The content of `run.json`."""
+    return msgspec.json.encode(record)
 
 
 def record_from_json(content: bytes) -> RunRecord | None:
-    """The record, or None if this is none of ours (or one of a version that we cannot read)."""
+    """The record in a `run.json`; None if it is none of ours (or of a version that cannot be read)."""
     try:
         return msgspec.json.decode(content, type=RunRecord)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
-def record_to_job_meta(meta: RunRecord) -> dict[str, Any]:
+def record_to_job_meta(record: RunRecord) -> dict[str, Any]:
     """The value of `job.meta`: JSON types only."""
-    built: dict[str, Any] = msgspec.to_builtins(meta)
+    built: dict[str, Any] = msgspec.to_builtins(record)
     return built
 
 
 def record_from_job_meta(meta: dict[str, Any]) -> RunRecord | None:
-    """The value of `job.meta`, or None if it is none of ours."""
+    """The record in `job.meta`; None if it is none of ours."""
     try:
         return msgspec.convert(meta, RunRecord)
     except msgspec.ValidationError:
         return None
+
+
+def record_of_file(task_id: TaskId, run_id: RunId, reading: Reading, *, abandoned: bool) -> RunRecord | None:
+    """The record of a run made by hand, of which only its traversal file is known; None if there is no file.
+
+    `abandoned` says that the file has not changed for so long that its CLI cannot be running.
+    """
+    if reading.modified is None:
+        return None
+    modified_at = datetime.fromtimestamp(reading.modified, UTC)
+    began_at = started_at(reading.name) or modified_at
+    verdict = judge_file(reading.traversal, reading.problem, abandoned)
+    return RunRecord(
+        run_id=run_id,
+        task_id=task_id,
+        test_case=None,
+        browser_config=None,
+        run_type=RunType.REPLAY if reading.traversal and reading.traversal.is_replay else RunType.AGENTIC,
+        origin=Origin.CLI,
+        queued_at=began_at,
+        started_at=began_at,
+        traversal_id=run_id,
+        outcome=None if verdict is None else make_outcome(verdict, reading.traversal, modified_at),
+    )
+
+
+def make_outcome(
+    verdict: Verdict, traversal: Traversal | None, finished_at: datetime, process_exit: ProcessExit | None = None
+) -> Outcome:
+    """The outcome with this verdict, and with the steps of the traversal counted."""
+    passed_steps, failed_steps = count_steps(traversal, verdict.state)
+    return Outcome(
+        state=verdict.state,
+        reason=verdict.reason,
+        error_message=verdict.message,
+        finished_at=finished_at,
+        exit_code=process_exit.exit_code if process_exit else None,
+        signal=process_exit.signal if process_exit else None,
+        passed_steps=passed_steps,
+        failed_steps=failed_steps,
+    )

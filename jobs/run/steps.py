@@ -1,13 +1,40 @@
-"""Traversal -> the parts of a run document that show it: steps, progress and the failure card. Pure."""
+"""Traversal -> the steps of a run as its document shows them. Pure."""
 
 import re
 
-from jobs.run.document import BrainStateDocument, DomElement, Failure, HistoryElement, State
-from jobs.run.record import Outcome
-from runner.ids import TaskId
-from runner.project.traversal import Action, BrainState, Traversal
+from msgspec import Struct
 
-SAID_FAILED = re.compile(r"\W*fail", re.IGNORECASE)  # how an evaluation of the previous step begins
+from jobs.run.state import State
+from runner.ids import TaskId
+from runner.project.traversal import Action, BrainState, Parameter, Traversal
+
+EVALUATED_AS_FAILED = re.compile(r"\W*fail", re.IGNORECASE)  # how an evaluation of the previous step begins
+
+
+class DomElement(Struct, frozen=True):
+    """The element that an action was about."""
+
+    xpath: str | None
+
+
+class HistoryElement(Struct, frozen=True):
+    """One action. `action` has one key, Bugninja's name for it; `screenshot` is a path below this server's root."""
+
+    id: str
+    history_element_state: str
+    action: dict[str, dict[str, Parameter]]
+    screenshot: str | None
+    dom_element_data: DomElement | None
+
+
+class BrainStateDocument(Struct, frozen=True):
+    """One step: what the agent thought, and the actions that followed."""
+
+    id: str
+    evaluation_previous_goal: str
+    memory: str
+    next_goal: str
+    history_elements: list[HistoryElement]
 
 
 def brain_states(task_id: TaskId, traversal: Traversal | None, state: State) -> list[BrainStateDocument]:
@@ -22,11 +49,11 @@ def brain_states(task_id: TaskId, traversal: Traversal | None, state: State) -> 
         action.number: _history_element(task_id, action, is_failed=action.number in failed)
         for action in traversal.actions
     }
-    known = {thought.id for thought in traversal.brain_states}
+    thought_ids = {thought.id for thought in traversal.brain_states}
     of_thought: dict[str, list[HistoryElement]] = {}
     alone: list[BrainStateDocument] = []
     for action in traversal.actions:
-        if action.brain_state_id in known:
+        if action.brain_state_id in thought_ids:
             of_thought.setdefault(action.brain_state_id, []).append(elements[action.number])
         else:
             thought = BrainState(f"step_{action.number}", "", "", action.kind.replace("_", " "))
@@ -42,7 +69,7 @@ def failed_actions(traversal: Traversal, state: State) -> set[int]:
     failed = {
         last_of[thought.id]
         for thought, following in judged
-        if SAID_FAILED.match(following.evaluation_previous_goal) and thought.id in last_of
+        if EVALUATED_AS_FAILED.match(following.evaluation_previous_goal) and thought.id in last_of
     }
     if state is State.FAILED and traversal.actions:
         failed.add(traversal.actions[-1].number)
@@ -54,36 +81,6 @@ def count_steps(traversal: Traversal | None, state: State) -> tuple[int, int]:
     steps = brain_states(TaskId(""), traversal, state)
     failed = sum(any(element.history_element_state == "FAILED" for element in step.history_elements) for step in steps)
     return len(steps) - failed, failed
-
-
-def failure_card(
-    task_id: TaskId, traversal: Traversal | None, outcome: Outcome | None, message: str | None, log_tail: list[str]
-) -> Failure:
-    """What broke, for a person who does not want to open a log."""
-    actions = _up_to_the_fault(traversal) if traversal else ()
-    thoughts = {thought.id: (n, thought) for n, thought in enumerate(traversal.brain_states if traversal else (), 1)}
-    last = actions[-1] if actions else None
-    step, thought = thoughts.get(last.brain_state_id, (len(actions), None)) if last else (None, None)
-    urls = [action.parameters["url"] for action in actions if "url" in action.parameters]
-    pictures = [action.screenshot for action in actions if action.screenshot]
-    return Failure(
-        step=step,
-        action=last.kind if last else None,
-        goal=thought.next_goal if thought else None,
-        message=message,
-        url=str(urls[-1]) if urls else None,
-        screenshot=f"tasks/{task_id}/{pictures[-1]}" if pictures else None,
-        log_tail=log_tail,
-        exit_code=outcome.exit_code if outcome else None,
-        signal=outcome.signal if outcome else None,
-    )
-
-
-def _up_to_the_fault(traversal: Traversal) -> tuple[Action, ...]:
-    """The actions up to the one that broke: the last failed one before the agent's `done`, else the last of all."""
-    failed = failed_actions(traversal, State.ERROR)
-    before = [n for n, action in enumerate(traversal.actions) if action.number in failed and action.kind != "done"]
-    return traversal.actions[: before[-1] + 1] if before else traversal.actions
 
 
 def _step(thought: BrainState, elements: list[HistoryElement]) -> BrainStateDocument:

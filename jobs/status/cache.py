@@ -1,4 +1,4 @@
-"""Answers as they are sent, and the one cache of them: what has not changed is neither read nor encoded again."""
+"""Rendered JSON, and the one cache of it: what has not changed is neither read nor rendered again."""
 
 import hashlib
 from collections import OrderedDict
@@ -7,70 +7,72 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-ANSWER_BYTES = 12 * 1024 * 1024  # of all answers that are kept
-WEIGHT = 512  # bytes that an answer takes beside its body
+CACHE_BYTES = 12 * 1024 * 1024  # of all entries
+ENTRY_BYTES = 512  # that an entry takes beside its body
 
-S = TypeVar("S")
+F = TypeVar("F")
 
 
-class Answer(NamedTuple):
-    """A document as UTF-8 JSON, `etag` identifies its content (as the header has it), `is_final` says that it will not
-    change any more."""
+class RenderedJSON(NamedTuple):
+    """A document as UTF-8 JSON."""
 
     body: bytes
     etag: str
+    """Identifies the content, in the form of the ETag header."""
     is_final: bool = False
+    """Whether it will never change."""
 
     @property
     def id(self) -> str:
-        """The same as `etag`, without its quotes."""
+        """The ETag without its quotes."""
         return self.etag.strip('"')
 
 
-def make_answer(document: Any, *, is_final: bool = False) -> Answer:
-    """The answer with this document, which is anything that msgspec can write."""
+def render_json(document: Any, *, is_final: bool = False) -> RenderedJSON:
+    """The document, which is anything that msgspec can write, as JSON."""
     body = msgspec.json.encode(document)
-    return Answer(body, f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"', is_final)
+    return RenderedJSON(body, f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"', is_final)
 
 
-class Kept(NamedTuple, Generic[S]):
-    """An answer, and what was seen when it was made: it is true as long as one sees the same."""
+class CacheEntry(NamedTuple, Generic[F]):
+    """Rendered JSON, valid as long as the fingerprint of its sources is the same."""
 
-    seen: S
-    answer: Answer
-    weight: int = 0  # bytes beside the answer's own
+    fingerprint: F
+    rendered: RenderedJSON
+    extra_bytes: int = 0
+    """Memory that the fingerprint takes, if it is large."""
 
 
-class Answers(Generic[S]):
-    """The answers that were asked for lately, bounded in bytes."""
+class ResponseCache(Generic[F]):
+    """The entries that were used last, bounded in bytes."""
 
-    def __init__(self, limit: int = ANSWER_BYTES) -> None:
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
         self._limit = limit
-        self._kept: OrderedDict[Hashable, Kept[S]] = OrderedDict()
+        self._entries: OrderedDict[Hashable, CacheEntry[F]] = OrderedDict()
         self.size = 0
 
-    def find(self, key: Hashable) -> Kept[S] | None:
-        """What is kept under this key."""
-        kept = self._kept.get(key)
-        if kept is not None:
-            self._kept.move_to_end(key)
-        return kept
+    def find(self, key: Hashable) -> CacheEntry[F] | None:
+        """The entry of this key."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._entries.move_to_end(key)
+        return entry
 
-    def keep(self, key: Hashable, kept: Kept[S]) -> Kept[S]:
-        """Keep it in the place of what was kept before; drop what was not asked for for the longest time."""
+    def put(self, key: Hashable, entry: CacheEntry[F]) -> CacheEntry[F]:
+        """Replace the entry of this key; drop those that were not used for the longest time."""
         self.drop(key)
-        self._kept[key] = kept
-        self.size += _size(kept)
-        while self.size > self._limit and len(self._kept) > 1:
-            self.drop(next(iter(self._kept)))
-        return kept
+        self._entries[key] = entry
+        self.size += _size(entry)
+        while self.size > self._limit and len(self._entries) > 1:
+            self.drop(next(iter(self._entries)))
+        return entry
 
     def drop(self, key: Hashable) -> None:
-        """Forget what is kept under this key."""
-        kept = self._kept.pop(key, None)
-        if kept is not None:
-            self.size -= _size(kept)
+        """Forget the entry of this key."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self.size -= _size(entry)
 
 
-def _size(kept: Kept[Any]) -> int:
-    return WEIGHT + len(kept.answer.body) + kept.weight
+def _size(entry: CacheEntry[Any]) -> int:
+    return ENTRY_BYTES + len(entry.rendered.body) + entry.extra_bytes

@@ -9,18 +9,18 @@ import time
 from collections.abc import Iterable, Mapping
 from itertools import takewhile
 
-from jobs.run.document import BrowserConfig, Origin, TestCase
-from jobs.status.entry import Entry, EntryReader, Read, files_of_others
+from jobs.run.state import Origin
+from jobs.run.test_case import BrowserConfig, TestCase, browser_config, test_case, unreadable_test_case
+from jobs.status.entry import Entry, EntryFiles, EntryReader, files_of_others
 from jobs.status.index import Index, TaskRuns, count_runs
-from jobs.status.task_document import browser_config, test_case, unreadable_test_case
 from runner.errors import NotFound, TaskBroken
 from runner.files import file_identity
 from runner.ids import RunId, TaskId, parse_task_id
 from runner.project.catalog import TaskCatalog
+from runner.project.project import check_project
 from runner.project.run_files import RunFiles
-from runner.project.task import check_project
 
-LISTED_SECONDS = 0.25  # that a look at all folders serves for
+FRESH_SECONDS = 0.25  # that a look at all folders serves for
 QUICK_SECONDS = 0.002  # of computing that such a look may take on the event loop
 SHARE = 20  # one that takes longer serves for at least so many times as long as it took
 
@@ -28,13 +28,14 @@ SHARE = 20  # one that takes longer serves for at least so many times as long as
 class RunHistory:
     """The runs of one project. Its methods may be called from several threads."""
 
-    def __init__(self, files: RunFiles, catalog: TaskCatalog) -> None:
+    def __init__(self, files: RunFiles, catalog: TaskCatalog, fresh_seconds: float = FRESH_SECONDS) -> None:
         self._files = files
         self._catalog = catalog
+        self._fresh_seconds = fresh_seconds
         self._reader = EntryReader(files)
         self._lock = threading.Lock()
         self._index: Index | None = None
-        self._tasks_seen: object = None
+        self._known_tasks: object = None
         self._given_up = False
         self._look_seconds = 0.0
         self._looked_at = 0.0  # when the last look began, on the clock `time.monotonic`
@@ -65,12 +66,12 @@ class RunHistory:
                 began = time.monotonic()
                 check_project(self._files.tasks_root)
                 before: Mapping[TaskId, TaskRuns] = known.tasks if known is not None else {}
-                tasks_seen = self._files.tasks_version()
+                tasks_now = self._files.tasks_version()
                 task_ids = takewhile(lambda _: not self._given_up, self._files.task_ids())
-                now = {task_id: self._look_at(task_id, before.get(task_id)) for task_id in task_ids}
+                now = {task_id: self._update(task_id, before.get(task_id)) for task_id in task_ids}
                 if known is None or len(now) != len(before) or any(before.get(key) is not now[key] for key in now):
                     known = self._index = Index(now)
-                self._looked_at, self._tasks_seen = began, tasks_seen
+                self._looked_at, self._known_tasks = began, tasks_now
             return known
 
     def give_up(self) -> None:
@@ -83,7 +84,7 @@ class RunHistory:
 
     def is_same(self, entries: Iterable[Entry]) -> bool:
         """Whether these runs are as the index says. Looks at their files' times only."""
-        return all(self._reader.look(entry.task_id, entry.run_id, entry) == entry.read for entry in entries)
+        return all(self._reader.stat(entry.task_id, entry.run_id, entry) == entry.files for entry in entries)
 
     def task_id(self, name: str) -> TaskId:
         """The task of this name; one that was deleted and has left runs behind is known, too. Raises `NotFound`."""
@@ -95,13 +96,13 @@ class RunHistory:
 
     def _is_fresh(self) -> bool:
         """Whether the disk was looked at a moment ago, and nobody has said since that something has changed."""
-        serves = max(LISTED_SECONDS, SHARE * self._look_seconds)
+        serves = max(self._fresh_seconds, SHARE * self._look_seconds)
         return self._looked_at > self._touched_at and time.monotonic() < self._looked_at + serves
 
     def _is_true(self) -> bool:
         """Whether nothing has changed on the disk."""
         index, began, computed = self._index, time.monotonic(), time.thread_time()
-        if index is None or not are_same(self._files.known_version(None), (self._tasks_seen,)):
+        if index is None or not are_same(self._files.known_version(None), (self._known_tasks,)):
             return False
         if not all(map(self._is_task_same, index.tasks, index.tasks.values())):
             return False
@@ -110,40 +111,42 @@ class RunHistory:
 
     def _is_task_same(self, task_id: TaskId, runs: TaskRuns) -> bool:
         return (
-            are_same(self._files.known_version(task_id), runs.seen[:2])
-            and runs.seen[-1] == file_identity(self._files.task_file(task_id))
+            are_same(self._files.known_version(task_id), runs.sources[:2])
+            and runs.sources[-1] == file_identity(self._files.task_file(task_id))
             and self._are_runs_same(task_id, runs)
         )
 
     def _are_runs_same(self, task_id: TaskId, runs: TaskRuns) -> bool:
         return all(
-            read == self._reader.look(task_id, run_id, runs.every.get(run_id))
-            for run_id, read in runs.unsettled.items()
+            files == self._reader.stat(task_id, run_id, runs.every.get(run_id))
+            for run_id, files in runs.unsettled.items()
         )
 
-    def _look_at(self, task_id: TaskId, known: TaskRuns | None) -> TaskRuns:
-        seen = (*self._files.version(task_id), file_identity(self._files.task_file(task_id)))
-        if known is None or not are_same(known.seen[:2], seen[:2]) or known.seen[2] != seen[2]:
-            return self._read_all(task_id, seen, known)
-        return known if self._are_runs_same(task_id, known) else self._read_all(task_id, seen, known)
+    def _update(self, task_id: TaskId, known: TaskRuns | None) -> TaskRuns:
+        """The runs of the task as they are now: `known` itself if nothing has changed."""
+        sources = (*self._files.version(task_id), file_identity(self._files.task_file(task_id)))
+        is_same = known is not None and are_same(known.sources[:2], sources[:2]) and known.sources[2] == sources[2]
+        if known is not None and is_same and self._are_runs_same(task_id, known):
+            return known
+        return self._read_all(task_id, sources, known)
 
-    def _read_all(self, task_id: TaskId, seen: tuple[object, ...], known: TaskRuns | None) -> TaskRuns:
+    def _read_all(self, task_id: TaskId, sources: tuple[object, ...], known: TaskRuns | None) -> TaskRuns:
         accepted, written = self._files.run_ids(task_id), self._files.traversal_ids(task_id)
         every: dict[RunId, Entry] = {}
-        unsettled: dict[RunId, Read] = {}
+        unsettled: dict[RunId, EntryFiles] = {}
         for run_id in accepted | written:
             entry = None if known is None else known.every.get(run_id)
             if entry is None or not entry.settled or (entry.origin is Origin.WEB_UI and run_id not in accepted):
-                read = self._reader.look(task_id, run_id, entry)
-                entry = self._reader.read(task_id, run_id, entry, read)
+                files = self._reader.stat(task_id, run_id, entry)
+                entry = self._reader.read(task_id, run_id, entry, files)
                 if entry is None or not entry.settled:
-                    unsettled[run_id] = read
+                    unsettled[run_id] = files
             if entry is not None:
                 every[run_id] = entry
         hidden = frozenset(files_of_others([*every.values()]))
-        shown = {run_id: entry for run_id, entry in every.items() if run_id not in hidden} if hidden else every
-        today = task_of_today(self._files, self._catalog, task_id)
-        return TaskRuns(seen, every, shown, unsettled, count_runs(shown.values()), *today)
+        listed = {run_id: entry for run_id, entry in every.items() if run_id not in hidden} if hidden else every
+        case, config = current_task(self._files, self._catalog, task_id)
+        return TaskRuns(sources, every, listed, unsettled, count_runs(listed.values()), case, config)
 
 
 def are_same(then: tuple[object, ...] | None, now: tuple[object, ...] | None) -> bool:
@@ -151,8 +154,8 @@ def are_same(then: tuple[object, ...] | None, now: tuple[object, ...] | None) ->
     return then is not None and now is not None and all(map(operator.is_, then, now))
 
 
-def task_of_today(files: RunFiles, catalog: TaskCatalog, task_id: TaskId) -> tuple[TestCase, BrowserConfig | None]:
-    """The task as its file is now, for a run that has no record of how it was."""
+def current_task(files: RunFiles, catalog: TaskCatalog, task_id: TaskId) -> tuple[TestCase, BrowserConfig | None]:
+    """The task as its file is now, for a run without a record of how it was."""
     clean = files.redactor(task_id).text
     try:
         task = catalog.find(task_id)

@@ -1,11 +1,13 @@
-"""All runs of the project at one time, newest first, and what a list wants to know of them. Pure: nothing is read."""
+"""All runs of the project at one time, newest first: filtered, searched, paged and counted. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from jobs.run.document import BrowserConfig, RunItem, State, TestCase
-from jobs.status.entry import Entry, Read
+from jobs.run.document import RunItem
+from jobs.run.state import State
+from jobs.run.test_case import BrowserConfig, TestCase
+from jobs.status.entry import Entry, EntryFiles
 from jobs.status.query import STATES_OF, Page, RunListQuery, page_of
 from jobs.status.task_document import Statistics
 from runner.ids import RunId, TaskId
@@ -14,16 +16,19 @@ SELECTIONS = 64  # that are kept of one index
 
 
 class TaskRuns(NamedTuple):
-    """The runs of one task. `seen` is what its folders and its file were; `every` has also files that are no runs of
-    their own, `entries` has not; `unsettled` are the runs to look at again, and what was read of them; the last two are
-    what the task's file says now."""
+    """The runs of one task."""
 
-    seen: tuple[object, ...]
+    sources: tuple[object, ...]
+    """What its folders and its file were when this was read."""
     every: Mapping[RunId, Entry]
+    """All of them, also files that are no runs of their own."""
     entries: Mapping[RunId, Entry]
-    unsettled: Mapping[RunId, Read]
+    """All of them without those."""
+    unsettled: Mapping[RunId, EntryFiles]
+    """The runs to look at again, and the files that were read of them."""
     statistics: Statistics
     test_case: TestCase
+    """What the task's file says now; so does the next one."""
     browser_config: BrowserConfig | None
 
 
@@ -45,7 +50,7 @@ class Index:
         return next((task_id for task_id, runs in self.tasks.items() if run_id in runs.every), None)
 
     def page(self, query: RunListQuery, task_id: TaskId | None) -> Page[Entry]:
-        """The runs that were asked for; of one task, if that is given."""
+        """The runs that match the query; those of one task, if that is given."""
         chosen = self._select(query, task_id)
         if query.sort_order == "asc":
             chosen = chosen[::-1]
@@ -53,11 +58,11 @@ class Index:
 
     def item(self, entry: Entry) -> RunItem:
         """One of the runs as an item of a list."""
-        today = self.tasks[entry.task_id]
-        return entry.item(today.test_case, today.browser_config)
+        task = self.tasks[entry.task_id]
+        return entry.item(task.test_case, task.browser_config)
 
     def _select(self, query: RunListQuery, task_id: TaskId | None) -> Sequence[Entry]:
-        """What the filters let through, newest first; kept, since clients turn pages and ask again."""
+        """The runs that pass the filters, newest first; kept, since clients turn pages and ask again."""
         search = query.search.casefold()
         key = (task_id, query.status, query.run_type, search)
         selection = self._selections.get(key)
@@ -71,14 +76,14 @@ class Index:
         return selection
 
     def _search(self, entries: Sequence[Entry], search: str) -> Sequence[Entry]:
-        """Those with the text in the ID, or in what is said of the task."""
+        """Those with the text in the ID, or in the name and description of the task."""
         cases = {entry.test_case: entry.task_id for entry in entries}
-        of_today = {task_id for task_id, runs in self.tasks.items() if search in _searched(task_id, runs.test_case)}
-        then = {case for case, task_id in cases.items() if case is not None and search in _searched(task_id, case)}
+        by_task = {task_id for task_id, runs in self.tasks.items() if search in _searched(task_id, runs.test_case)}
+        by_case = {case for case, task_id in cases.items() if case is not None and search in _searched(task_id, case)}
         return [
             entry
             for entry in entries
-            if (entry.task_id in of_today if entry.test_case is None else entry.test_case in then)
+            if (entry.task_id in by_task if entry.test_case is None else entry.test_case in by_case)
             or search in entry.run_id
         ]
 
@@ -100,7 +105,8 @@ def count_runs(entries: Iterable[Entry]) -> Statistics:
     """These runs in numbers."""
     runs = list(entries)
     states = Counter(entry.state for entry in runs)
-    passed, failed = states[State.FINISHED], states[State.FAILED] + states[State.ERROR]
+    passed = states[State.FINISHED]
+    failed = sum(count for state, count in states.items() if state.is_failure)
     return Statistics(
         total_runs=len(runs),
         passed_runs=passed,

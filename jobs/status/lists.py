@@ -1,4 +1,4 @@
-"""Answer for lists of runs. Does not block the event loop: what has to be read is read in a thread."""
+"""RenderedJSON for lists of runs. Does not block the event loop: what has to be read is read in a thread."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from weakref import ReferenceType, ref
 import msgspec
 from anyio import to_thread
 
-from jobs.status.cache import Answer, Answers, Kept, make_answer
+from jobs.status.cache import CacheEntry, RenderedJSON, ResponseCache, render_json
 from jobs.status.entry import Entry
 from jobs.status.history import RunHistory
 from jobs.status.index import Index
@@ -20,19 +20,21 @@ from runner.log import log_event, log_fault
 FEW_ENTRIES = 10  # runs whose files may be looked at on the event loop
 
 
-class Listed(NamedTuple):
-    """What a list was made of: an index (which it must not keep alive), and those of its runs that may still change."""
+class ListFingerprint(NamedTuple):
+    """What a page was made of."""
 
     made_of: ReferenceType[Index]
+    """Which must not be kept alive by a page."""
     unsettled: Sequence[Entry]
+    """The runs on it that may still change."""
 
 
 class RunLists:
     """The lists of one project's runs."""
 
-    def __init__(self, history: RunHistory, answers: Answers[Listed]) -> None:
+    def __init__(self, history: RunHistory, cache: ResponseCache[ListFingerprint]) -> None:
         self._history = history
-        self._answers = answers
+        self._cache = cache
 
     async def index(self) -> Index:
         """All runs, as the disk knows them. Raises `ProjectGone`."""
@@ -46,7 +48,7 @@ class RunLists:
         except asyncio.CancelledError:
             self._history.give_up()
         except ProjectGone as gone:
-            log_event("no_project", level=logging.WARNING, because=gone)
+            log_event("no_project", level=logging.WARNING, error=gone)
         except Exception:  # noqa: BLE001
             log_fault("the runs could not be read")
 
@@ -58,32 +60,33 @@ class RunLists:
         """Look at everything again before the next answer: something has changed."""
         self._history.touch()
 
-    async def page(self, query: RunListQuery) -> Answer:
-        """The page (of run items) that was asked for. Raises `NotFound` for a task that never was.
+    async def page(self, query: RunListQuery) -> RenderedJSON:
+        """The page of run items that the query asks for. Raises `NotFound` for a task that never was.
 
-        The runs on it are as they are now. Those that came since the last look at all folders may be missing, and those
-        that went may be counted.
+        The runs on it are as they are now. Runs that were accepted by other processes since the last look at all
+        folders may be missing, and those that were deleted may be counted.
         """
-        kept = await self._page(query)
-        if not await self._is_same(kept.seen.unsettled):
+        entry = await self._page(query)
+        if not await self._is_same(entry.fingerprint.unsettled):
             self._history.touch()
-            kept = await self._page(query)
-        return kept.answer
+            entry = await self._page(query)
+        return entry.rendered
 
     async def _is_same(self, entries: Sequence[Entry]) -> bool:
         if len(entries) <= FEW_ENTRIES:
             return self._history.is_same(entries)
         return await to_thread.run_sync(self._history.is_same, entries)
 
-    async def _page(self, query: RunListQuery) -> Kept[Listed]:
+    async def _page(self, query: RunListQuery) -> CacheEntry[ListFingerprint]:
         index = await self.index()
-        kept = self._answers.find(query)
-        if kept is None or kept.seen.made_of() is not index:
-            kept = self._answers.keep(query, await to_thread.run_sync(self._make, index, query))
-        return kept
+        entry = self._cache.find(query)
+        if entry is None or entry.fingerprint.made_of() is not index:
+            entry = self._cache.put(query, await to_thread.run_sync(self._make, index, query))
+        return entry
 
-    def _make(self, index: Index, query: RunListQuery) -> Kept[Listed]:
+    def _make(self, index: Index, query: RunListQuery) -> CacheEntry[ListFingerprint]:
         task_id = None if query.test_case_id is None else self._history.task_id(query.test_case_id)
         page = index.page(query, task_id)
-        shown = {**msgspec.structs.asdict(page), "items": [index.item(entry) for entry in page.items]}
-        return Kept(Listed(ref(index), [entry for entry in page.items if not entry.settled]), make_answer(shown))
+        document = {**msgspec.structs.asdict(page), "items": [index.item(entry) for entry in page.items]}
+        unsettled = [entry for entry in page.items if not entry.settled]
+        return CacheEntry(ListFingerprint(ref(index), unsettled), render_json(document))

@@ -1,4 +1,4 @@
-"""What a list can be asked for (checked values), and the page that it is answered with. Pure."""
+"""The filters and the page that a list can be asked for (checked values), and the page itself. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Generic, Literal, TypeVar
@@ -6,7 +6,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from jobs.run.document import RunType, State
+from jobs.run.state import RunType, State
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -1,73 +1,38 @@
-"""Answer for runs: what Redis and the disk say about them, merged.
+"""One run: what Redis and the disk say about it, merged.
 
-Nothing here holds the event loop up: what has to be read and parsed is, once per change, in a thread. What has not
-changed is answered from memory, after a look at the times of its files.
+Nothing here delays the event loop: reading and parsing is done, once per change, in a thread. What has not changed is
+answered from the cache, after a look at the times of its files.
 """
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import msgspec
 from anyio import to_thread
-from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
-from redis.exceptions import RedisError
-from rq.exceptions import NoSuchJobError
-from rq.job import Job, JobStatus
-from rq.queue import Queue
-from rq.rate_limit import RateLimitRegistry
-from rq.serializers import JSONSerializer
-from rq.utils import as_text
 
-from jobs.run.document import FINAL, QueuePlace, RunDocument, State
-from jobs.run.merge import FileRun, JobState, file_document, newest, run_document, state_of
-from jobs.run.record import RunRecord, record_from_job_meta, record_from_json
-from jobs.status.cache import Answer, Answers, Kept, make_answer
-from jobs.status.entry import is_settled
-from jobs.status.history import RunHistory, task_of_today
+from jobs.queue.job import NO_JOB, JobView, read_job
+from jobs.queue.records import read_record
+from jobs.run.document import newest, run_document, state_of
+from jobs.run.record import RunRecord, record_of_file
+from jobs.status.cache import CacheEntry, RenderedJSON, ResponseCache, render_json
+from jobs.status.entry import has_final_word
+from jobs.status.history import RunHistory, current_task
 from runner.errors import NotFound, ProjectGone
 from runner.files import Identity, file_identity, read_tail
 from runner.ids import RunId, TaskId, check_run_id
 from runner.project.catalog import TaskCatalog
-from runner.project.run_files import Reading, RunFiles, is_abandoned, started_at
+from runner.project.project import check_project
+from runner.project.run_files import Reading, RunFiles, is_abandoned
 from runner.project.run_folder import RunFolder
-from runner.project.task import check_project
 from runner.project.traversal import Traversal
-from runner.settings import Settings
 
 LOG_LINES = 20  # of the failure card
 LOG_BYTES = 16 * 1024  # that hold them
-PARSED = 4  # times the size of its answer that a parsed traversal takes
-
-JOB_STATES: Mapping[JobStatus, JobState] = {
-    JobStatus.CREATED: JobState.ABSENT,  # an enqueued job never has it: Redis has lost all but a late word of a worker
-    JobStatus.QUEUED: JobState.WAITING,
-    JobStatus.DEFERRED: JobState.WAITING,
-    JobStatus.SCHEDULED: JobState.WAITING,
-    JobStatus.RATE_LIMITED: JobState.WAITING,
-    JobStatus.READY_TO_ENQUEUE: JobState.WAITING,
-    JobStatus.STARTED: JobState.ACTIVE,
-    JobStatus.FINISHED: JobState.ENDED,
-    JobStatus.FAILED: JobState.FAILED,
-    JobStatus.STOPPED: JobState.STOPPED,
-    JobStatus.CANCELED: JobState.STOPPED,
-}
-
-
-class JobView(NamedTuple):
-    """What Redis says about a run, and the fields of its job that say so."""
-
-    state: JobState
-    meta: RunRecord | None
-    place: QueuePlace | None = None
-    fields: Mapping[Any, Any] | None = None
-
-
-NO_JOB = JobView(JobState.ABSENT, None)
+PARSED = 4  # times the size of its JSON that a parsed traversal takes
 
 
 class Paths(NamedTuple):
@@ -83,8 +48,7 @@ class Paths(NamedTuple):
 
 
 class Files(NamedTuple):
-    """What changes whenever something about a run does on the disk: the identities of its files, whether its end was
-    asked for, and whether nobody seems to work any more on one that was made by hand."""
+    """Differs whenever anything about a run has changed on the disk."""
 
     record: Identity | None
     traversal_path: Path | None
@@ -92,33 +56,38 @@ class Files(NamedTuple):
     task_file: Identity | None
     log: Identity | None
     stop: bool
+    """Whether a stop was requested."""
     abandoned: bool
+    """Whether a run made by hand has not changed for so long that its CLI cannot be running."""
 
     @property
-    def is_there(self) -> bool:
+    def exist(self) -> bool:
         """Whether there is anything of the run."""
         return self.record is not None or self.traversal is not None
 
+    @property
+    def made_by_hand(self) -> bool:
+        """Whether there is only a traversal."""
+        return self.record is None and self.traversal is not None
 
-class Seen(NamedTuple):
-    """What an answer was made of: the identities of its files, and what Redis said.
 
-    The end of a run that is `settled` is on the disk, so Redis is not asked. `last_good` is the last whole traversal of
-    one that is not.
-    """
+class Fingerprint(NamedTuple):
+    """What a run's document was made of."""
 
     paths: Paths
     files: Files
     job: JobView
     settled: bool
+    """Whether the end of the run is on the disk, so that Redis need not be asked."""
     last_good: Traversal | None
+    """The last whole traversal of a run that is not settled."""
 
 
-class Making(NamedTuple):
-    """An answer that is being made, and of what."""
+class InFlight(NamedTuple):
+    """A document that is being made, and of what."""
 
-    of: tuple[object, ...]
-    answer: asyncio.Task[Answer]
+    sources: tuple[Files, JobView]
+    task: asyncio.Task[RenderedJSON]
 
 
 class RunReader:
@@ -126,40 +95,42 @@ class RunReader:
 
     def __init__(
         self,
-        settings: Settings,
         redis: AsyncRedis,
         files: RunFiles,
         catalog: TaskCatalog,
         history: RunHistory,
-        answers: Answers[Seen],
+        cache: ResponseCache[Fingerprint],
     ) -> None:
-        self._settings = settings
-        self._catalog = catalog
         self._redis = redis
         self._files = files
+        self._catalog = catalog
         self._history = history
-        self._answers = answers
-        self._making: dict[RunId, Making] = {}
-        self._no_redis = Redis()  # RQ's Job wants one to exist; it is never used
+        self._cache = cache
+        self._in_flight: dict[RunId, InFlight] = {}
 
-    async def get(self, run_id: str) -> Answer:
-        """The document of the run as it stands now. Raises `NotFound`. Answers from the disk while Redis is away."""
-        known = check_run_id(run_id)
-        kept = self._answers.find(known)
-        paths = await self._find(known) if kept is None else kept.seen.paths
-        files = self._look_at(paths)
-        if kept is not None and kept.seen.files != files and not files.is_there:
-            self._answers.drop(known)  # it was deleted, and may be there again in another task
+    async def get(self, run_id: str) -> RenderedJSON:
+        """The document of the run as it stands now. Raises `NotFound`. Reads the disk alone while Redis is away."""
+        checked = check_run_id(run_id)
+        entry = self._cache.find(checked)
+        known = None if entry is None else entry.fingerprint
+        paths = await self._find(checked) if known is None else known.paths
+        files = self._stat(paths)
+        if known is not None and known.files != files and not files.exist:
+            self._cache.drop(checked)  # it was deleted, and may be there again in another task
             return await self.get(run_id)
-        if kept is not None and kept.seen.settled and kept.seen.files == files:
-            return kept.answer
-        made_by_hand = files.record is None and files.traversal is not None
-        job = NO_JOB if made_by_hand else await self._job(known, None if kept is None else kept.seen.job)
-        if self._answers.find(known) is not kept:  # somebody else has made it meanwhile
+        if entry is not None and known is not None and known.settled and known.files == files:
+            return entry.rendered
+        before = None if known is None else known.job
+        job = NO_JOB if files.made_by_hand else await read_job(self._redis, checked, before)
+        if self._cache.find(checked) is not entry:  # it was made again meanwhile
             return await self.get(run_id)
-        if kept is not None and kept.seen.job == job and kept.seen.files == files:
-            return kept.answer
-        return await self._make_once(known, paths.task_id, files, job)
+        if entry is not None and known is not None and known.job == job and known.files == files:
+            return entry.rendered
+        return await self._make_once(checked, paths.task_id, files, job)
+
+    async def log(self, run_id: str) -> Path:
+        """Where the run's log is (it may not be there yet). Raises `NotFound`."""
+        return (await to_thread.run_sync(self._files.find_folder, run_id)).log
 
     async def _find(self, run_id: RunId) -> Paths:
         """Where the run's files are, as far as that is known without reading them. Raises `NotFound`."""
@@ -170,10 +141,10 @@ class RunReader:
             task_id = index.task_of(run_id) or self._files.find_task(run_id)
         if task_id is None:
             task_id = await self._find_in_redis(run_id)
-        return self._paths(RunFolder(self._settings.tasks_root, task_id, run_id), run_id)
+        return self._paths(self._files.folder(task_id, run_id), run_id)
 
     def _find_by_reading(self, run_id: RunId) -> TaskId | None:
-        """The task of the run; brings the index up to date for the next who asks, if there is one by now."""
+        """The task of the run; brings the index up to date for the next request, if there is one by now."""
         with suppress(ProjectGone):
             if self._history.known is not None:
                 self._history.index()
@@ -182,19 +153,20 @@ class RunReader:
     async def _find_in_redis(self, run_id: RunId) -> TaskId:
         """The task of a run that is not on the disk: only Redis can know it, when the project's folder is gone."""
         try:
-            check_project(self._settings.tasks_root)
+            check_project(self._files.tasks_root)
         except ProjectGone:
-            meta = (await self._job(run_id)).meta
-            if meta is None:
+            record = (await read_job(self._redis, run_id)).record
+            if record is None:
                 raise
-            return meta.task_id
+            return record.task_id
         raise NotFound(f"There is no run '{run_id}'.")
 
     def _paths(self, folder: RunFolder, traversal_id: RunId) -> Paths:
         task_id, traversal = folder.task_id, self._files.traversal_path(folder.task_id, traversal_id)
         return Paths(task_id, traversal_id, folder.record, traversal, self._files.task_file(task_id), folder.stop, None)
 
-    def _look_at(self, paths: Paths) -> Files:
+    def _stat(self, paths: Paths) -> Files:
+        """The files as they are now; nothing is read."""
         record = file_identity(paths.record)
         path = paths.traversal or self._files.traversal_path(paths.task_id, paths.traversal_id)
         traversal = None if path is None else file_identity(path)
@@ -208,102 +180,57 @@ class RunReader:
             abandoned=record is None and traversal is not None and is_abandoned(traversal[1] / 1e9),
         )
 
-    async def _make_once(self, run_id: RunId, task_id: TaskId, files: Files, job: JobView) -> Answer:
-        """Make the answer, or wait for it if it is just being made of the same."""
-        making = self._making.get(run_id)
-        if making is None or making.of != (files, job):
-            making = Making((files, job), asyncio.create_task(self._make(run_id, task_id, job)))
-            self._making[run_id] = making
-            making.answer.add_done_callback(partial(self._forget, run_id))
-        return await asyncio.shield(making.answer)
+    async def _make_once(self, run_id: RunId, task_id: TaskId, files: Files, job: JobView) -> RenderedJSON:
+        """Make the document, or wait for it if it is just being made of the same."""
+        current = self._in_flight.get(run_id)
+        if current is None or current.sources != (files, job):
+            current = InFlight((files, job), asyncio.create_task(self._make(run_id, task_id, job)))
+            self._in_flight[run_id] = current
+            current.task.add_done_callback(partial(self._landed, run_id))
+        return await asyncio.shield(current.task)
 
-    def _forget(self, run_id: RunId, task: asyncio.Task[Answer]) -> None:
-        if run_id in self._making and self._making[run_id].answer is task:
-            del self._making[run_id]
+    def _landed(self, run_id: RunId, task: asyncio.Task[RenderedJSON]) -> None:
+        if run_id in self._in_flight and self._in_flight[run_id].task is task:
+            del self._in_flight[run_id]
         if not task.cancelled():
-            task.exception()  # those who wait have it; if all of them have left, nobody needs to know
+            task.exception()  # those who wait get it; without any, nobody needs it
 
-    async def _make(self, run_id: RunId, task_id: TaskId, job: JobView) -> Answer:
-        kept = self._answers.find(run_id)
-        last_good = None if kept is None else kept.seen.last_good
-        folder = RunFolder(self._settings.tasks_root, task_id, run_id)
-        return self._answers.keep(run_id, await to_thread.run_sync(self._read, folder, job, last_good)).answer
+    async def _make(self, run_id: RunId, task_id: TaskId, job: JobView) -> RenderedJSON:
+        entry = self._cache.find(run_id)
+        last_good = None if entry is None else entry.fingerprint.last_good
+        made = await to_thread.run_sync(self._read, self._files.folder(task_id, run_id), job, last_good)
+        return self._cache.put(run_id, made).rendered
 
-    async def log(self, run_id: str) -> Path:
-        """Where the run's log is (it may not be there yet). Raises `NotFound`."""
-        known = check_run_id(run_id)
-        task_id = await to_thread.run_sync(self._files.task_of, known)
-        return RunFolder(self._settings.tasks_root, task_id, known).log
-
-    async def _job(self, run_id: RunId, before: JobView | None = None) -> JobView:
-        """What Redis says now: `before` itself, if that is the same."""
-        try:
-            fields = await self._redis.hgetall(Job.key_for(run_id))
-            if not fields:
-                return NO_JOB
-            if before is not None and before.state is not JobState.WAITING and before.fields == fields:
-                return before
-            job = Job(run_id, connection=self._no_redis, serializer=JSONSerializer)
-            job.restore(fields)
-            state = JOB_STATES[job.get_status(refresh=False)]
-            place = await self._place(job) if state is JobState.WAITING else None
-        except RedisError:
-            return JobView(JobState.UNKNOWN, None)
-        except NoSuchJobError:
-            return NO_JOB
-        return JobView(state, record_from_job_meta(job.meta), place, fields)
-
-    async def _place(self, job: Job) -> QueuePlace | None:
-        """Where the job waits; None if it has just left its place."""
-        if job.get_status(refresh=False) is not JobStatus.RATE_LIMITED:
-            place = await self._redis.lpos(f"{Queue.redis_queue_namespace_prefix}{job.origin}", job.id)
-            return QueuePlace(place + 1, waiting_for=None) if isinstance(place, int) else None
-        registry = RateLimitRegistry(job.rate_limit_key or "", connection=self._no_redis)
-        rank = await self._redis.zrank(registry.rate_limited_key, job.id)
-        ahead = [as_text(run) for run in await self._redis.zrange(registry.allowed_key, 0, 0) if isinstance(run, bytes)]
-        return QueuePlace(rank + 1, waiting_for=ahead[0] if ahead else None) if isinstance(rank, int) else None
-
-    def _read(self, folder: RunFolder, job: JobView, last_good: Traversal | None) -> Kept[Seen]:
-        """Make the answer of what is there now. Raises `NotFound`."""
-        record_is = file_identity(folder.record)
-        record = folder.read_record()
-        meta = newest(job.meta, record_from_json(record) if record is not None else None)
-        paths = self._paths(folder, meta.traversal_id or folder.run_id if meta else folder.run_id)
-        failed = meta is not None and state_of(meta, job.state).state in (State.FAILED, State.ERROR)
-        on_disk = record is not None and meta is not None and meta.outcome is not None
-        paths = paths._replace(stop=None if on_disk else paths.stop, log=folder.log if failed else None)
-        # Before the rest is read: what changes while it is, is seen the next time.
-        files = self._look_at(paths)._replace(record=record_is)
+    def _read(self, folder: RunFolder, job: JobView, last_good: Traversal | None) -> CacheEntry[Fingerprint]:
+        """Make the document of what is there now. Raises `NotFound`."""
+        record_identity = file_identity(folder.record)
+        on_disk = read_record(folder)
+        accepted = newest(job.record, on_disk)
+        paths = self._paths(folder, folder.run_id if accepted is None else accepted.file_id)
+        failed = accepted is not None and state_of(accepted, job.state).state.is_failure
+        over = on_disk is not None and accepted is not None and accepted.outcome is not None
+        paths = paths._replace(stop=None if over else paths.stop, log=folder.log if failed else None)
+        # Before the rest is read: what changes meanwhile is noticed the next time.
+        files = self._stat(paths)._replace(record=record_identity)
         reading = self._files.read(paths.task_id, paths.traversal_id, last_good)
-        if meta is not None:
-            tail = _log_tail(folder) if failed else []
-            stop = meta.outcome is None and folder.stop_requested()
-            document = run_document(meta, job.state, reading, tail, job.place, stop_requested=stop)
-            settled = on_disk
-        else:
-            document = self._file_document(folder, paths.traversal, reading)
-            settled = is_settled(document.current_state, reading.traversal)
-        answer = make_answer(document, is_final=document.current_state in FINAL)
-        if settled:
-            return Kept(Seen(paths, files, job, settled, None), answer)
-        size = 0 if reading.traversal is None else len(answer.body)
-        return Kept(Seen(paths, files, job, settled, reading.traversal), answer, weight=PARSED * size)
+        record = accepted or self._made_by_hand(folder, reading)
+        stop = record.outcome is None and folder.stop_requested()
+        log_tail = _log_tail(folder) if failed else []
+        document = run_document(record, job.state, reading, log_tail, job.place, stop_requested=stop)
+        rendered = render_json(document, is_final=document.current_state.is_final)
+        settled = over if accepted is not None else has_final_word(record, reading)
+        kept = None if settled else reading.traversal
+        size = 0 if kept is None else PARSED * len(rendered.body)
+        return CacheEntry(Fingerprint(paths, files, job, settled, kept), rendered, size)
 
-    def _file_document(self, folder: RunFolder, path: Path | None, reading: Reading) -> RunDocument:
-        if path is None or reading.modified is None:
+    def _made_by_hand(self, folder: RunFolder, reading: Reading) -> RunRecord:
+        """The record of a run of which there is only a traversal. Raises `NotFound` if there is none."""
+        abandoned = reading.modified is not None and is_abandoned(reading.modified)
+        record = record_of_file(folder.task_id, folder.run_id, reading, abandoned=abandoned)
+        if record is None:
             raise NotFound(f"There is no run '{folder.run_id}'.")
-        modified_at = datetime.fromtimestamp(reading.modified, UTC)
-        case, config = task_of_today(self._files, self._catalog, folder.task_id)
-        run = FileRun(
-            run_id=folder.run_id,
-            task_id=folder.task_id,
-            test_case=case,
-            browser_config=config,
-            started_at=started_at(path.name) or modified_at,
-            modified_at=modified_at,
-            abandoned=is_abandoned(reading.modified),
-        )
-        return file_document(run, reading)
+        case, config = current_task(self._files, self._catalog, folder.task_id)
+        return msgspec.structs.replace(record, test_case=case, browser_config=config)
 
 
 def _log_tail(folder: RunFolder) -> list[str]:

@@ -3,10 +3,9 @@
 from msgspec import Struct
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from rq.utils import as_text
-from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from jobs.queue.heartbeat import heartbeat_key
+from jobs.queue.job import registered_workers
 
 
 class Health(Struct, frozen=True):
@@ -16,20 +15,20 @@ class Health(Struct, frozen=True):
 
 
 class Ready(Struct, frozen=True, omit_defaults=True):
-    """Whether runs would be carried out now. `workers` counts the living ones of our queue, `detail` says what is
-    missing."""
+    """Whether runs would be executed now."""
 
     status: str
     redis: bool
     workers: int
+    """Workers of the queue that are alive."""
     detail: str | None = None
+    """What is missing."""
 
 
 async def check_readiness(redis: Redis, queue_name: str) -> Ready:
     """Whether Redis answers, and how many workers of the queue have sent a heartbeat lately."""
     try:
-        keys = await redis.smembers(WORKERS_BY_QUEUE_KEY % queue_name)
-        names = [as_text(key).rpartition(":")[2] for key in keys]
+        names = await registered_workers(redis, queue_name)
         alive = await redis.exists(*map(heartbeat_key, names)) if names else 0
     except RedisError:
         return Ready("not ready", False, 0, "Redis does not answer.")

@@ -1,31 +1,30 @@
-"""What a client is answered about tasks and the project. Pure: task -> document, without its secrets."""
+"""The documents of tasks and of the project, without secrets. Pure."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
 from msgspec import Struct
 
-from jobs.run.document import BrowserConfig, TestCase
-from runner.errors import TaskBroken
-from runner.ids import TaskId
-from runner.project.task import DEFAULT_VIEWPORT, Browser, Project, Task, Viewport, browser_config_id
-
-Clean = Callable[[str], str]
+from jobs.run.test_case import Clean, redacted_browser
+from runner.project.project import Project
+from runner.project.task import CHANNEL, DEFAULT_VIEWPORT, Browser, Task, Viewport
 
 COMMON_VIEWPORTS = (Viewport(*DEFAULT_VIEWPORT), Viewport(1280, 720), Viewport(375, 812))
 
 
 class Statistics(Struct, frozen=True):
-    """The runs of a task in numbers. ERROR counts as failed and RUNNING as pending; `success_rate` is the percentage of
-    passed ones among those that are over (0 if none is)."""
+    """The runs of a task in numbers."""
 
     total_runs: int = 0
     passed_runs: int = 0
     failed_runs: int = 0
+    """FAILED and ERROR."""
     pending_runs: int = 0
+    """PENDING and RUNNING."""
     success_rate: float = 0.0
+    """Percentage of passed ones among those that are over; 0 if none is."""
     last_run_at: datetime | None = None
 
 
@@ -51,10 +50,11 @@ class SecretDocument(Struct, frozen=True):
 
 
 class TaskDocument(Struct, frozen=True):
-    """A task. `cuid` is Bugninja's ID of it; `error` says why its file cannot be used (null if it can)."""
+    """A task."""
 
     id: str
     cuid: str | None
+    """Bugninja's ID of it."""
     project_id: str
     test_name: str
     test_description: str
@@ -77,6 +77,7 @@ class TaskDocument(Struct, frozen=True):
     document: None
     browser_configs: list[BrowserConfigDocument]
     error: str | None
+    """Why its file cannot be used; null if it can."""
 
 
 class ProjectDocument(Struct, frozen=True):
@@ -95,26 +96,6 @@ class BrowserTypes(Struct, frozen=True):
     browser_channels: list[str]
     user_agents: list[str]
     viewport_sizes: list[Viewport]
-
-
-def test_case(task: Task, clean: Clean) -> TestCase:
-    """The part of a run document that shows the task; `clean` takes the secrets out of a text."""
-    return TestCase(
-        id=task.id,
-        test_name=clean(task.name),
-        test_description=clean(task.description),
-        test_goal=clean(task.goal),
-    )
-
-
-def unreadable_test_case(task_id: TaskId) -> TestCase:
-    """The same for a task whose file is gone or broken."""
-    return TestCase(id=task_id, test_name=task_id, test_description="", test_goal="")
-
-
-def browser_config(task: Task, clean: Clean) -> BrowserConfig:
-    """The part of a run document that shows the browser."""
-    return BrowserConfig(id=task.browser_config_id, browser_config=shown_browser(task, clean))
 
 
 def project_document(project: Project, clean: Clean) -> ProjectDocument:
@@ -150,43 +131,14 @@ def task_document(task: Task, project_id: str, statistics: Statistics, clean: Cl
         secrets=secret_documents(task, project_id, clean),
         document=None,
         browser_configs=[browser_config_document(task, project_id, clean)],
-        error=None,
-        **msgspec.structs.asdict(statistics),
-    )
-
-
-def broken_document(
-    task_id: TaskId, broken: TaskBroken, project_id: str, modified: datetime, statistics: Statistics, clean: Clean
-) -> TaskDocument:
-    """The document of a task whose file cannot be used: what is not known of it is empty."""
-    browser = Browser("chromium", "", Viewport(*DEFAULT_VIEWPORT), None)
-    config = BrowserConfigDocument(browser_config_id(task_id), project_id, modified, modified, browser)
-    return TaskDocument(
-        id=task_id,
-        cuid=None,
-        project_id=project_id,
-        test_name=task_id,
-        test_description="",
-        test_goal="",
-        extra_rules=[],
-        url_routes="",
-        url_route="",
-        allowed_domains=[],
-        priority="medium",
-        category=None,
-        created_at=modified,
-        updated_at=modified,
-        secrets=[],
-        document=None,
-        browser_configs=[config],
-        error=clean(str(broken)),
+        error=None if task.error is None else clean(task.error),
         **msgspec.structs.asdict(statistics),
     )
 
 
 def browser_config_document(task: Task, project_id: str, clean: Clean) -> BrowserConfigDocument:
     """The task's one browser configuration."""
-    browser = shown_browser(task, clean)
+    browser = redacted_browser(task, clean)
     return BrowserConfigDocument(task.browser_config_id, project_id, task.created_at, task.updated_at, browser)
 
 
@@ -202,12 +154,7 @@ def browser_types(browsers: Iterable[Browser]) -> BrowserTypes:
     """The settings that these browsers have, each once, and common ones."""
     used = list(browsers)
     return BrowserTypes(
-        browser_channels=list(dict.fromkeys(["chromium", *(browser.browser_channel for browser in used)])),
+        browser_channels=list(dict.fromkeys([CHANNEL, *(browser.browser_channel for browser in used)])),
         user_agents=list(dict.fromkeys(browser.user_agent for browser in used if browser.user_agent)),
         viewport_sizes=list(dict.fromkeys([*COMMON_VIEWPORTS, *(browser.viewport for browser in used)])),
     )
-
-
-def shown_browser(task: Task, clean: Clean) -> Browser:
-    """How the task's browser is set up."""
-    return msgspec.structs.replace(task.browser, user_agent=clean(task.browser.user_agent))

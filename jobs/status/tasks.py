@@ -1,9 +1,9 @@
-"""Answer for the project and its tasks. The methods of `Tasks` read the disk."""
+"""RenderedJSON for the project and its tasks. The methods of `Tasks` read the disk."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from jobs.run.test_case import Clean, redacted_browser
 from jobs.status.history import RunHistory
 from jobs.status.query import Page, PartQuery, TaskListQuery, page_of, part_of
 from jobs.status.task_document import (
@@ -13,24 +13,21 @@ from jobs.status.task_document import (
     SecretDocument,
     Statistics,
     TaskDocument,
-    broken_document,
     browser_config_document,
     browser_types,
     project_document,
     secret_documents,
-    shown_browser,
     task_document,
 )
-from runner.errors import NotFound, TaskBroken
-from runner.ids import TaskId, shown
+from runner.errors import NotFound
+from runner.ids import TaskId, printable
 from runner.project.catalog import TaskCatalog
+from runner.project.project import read_project
 from runner.project.run_files import RunFiles
-from runner.project.task import Task, read_project, task_file
+from runner.project.task import Task
 from runner.redaction import Redactor
 from runner.secrets import secrets_of_url
 from runner.settings import Settings
-
-Clean = Callable[[str], str]
 
 
 class Tasks:
@@ -51,21 +48,22 @@ class Tasks:
         """The project."""
         project = read_project(self._settings.project_root)
         in_url = secrets_of_url("START_URL", project.default_start_url)
-        return project_document(project, Redactor([*self._files.of_environment, *in_url]).text)
+        return project_document(project, Redactor([*self._files.environment_secrets, *in_url]).text)
 
     def check_project(self, project_id: str | None) -> str:
         """The ID of the project. Raises `NotFound` if another one was asked for; the front end knows that sentence."""
         project = self.project()
         if project_id not in (None, project.id):
-            raise NotFound(f"Project '{shown(str(project_id))}' was not found: this server has one, '{project.id}'.")
+            raise NotFound(
+                f"Project '{printable(str(project_id))}' was not found: this server has one, '{project.id}'."
+            )
         return project.id
 
     def page(self, query: TaskListQuery) -> Page[TaskDocument]:
-        """The tasks that were asked for, by the time of their creation."""
+        """The tasks that match the query, by the time of their creation."""
         project_id = self.check_project(query.project_id)
-        wanted = query.search.casefold()
-        numbers = self._statistics()
-        every = [self._document(task_id, task, project_id, numbers) for task_id, task in self._catalog.all()]
+        wanted, statistics = query.search.casefold(), self._statistics()
+        every = [self._document(task, project_id, statistics) for task in self._catalog.all()]
         chosen = [task for task in every if wanted in _searched(task)]
         chosen.sort(key=lambda task: (task.created_at, task.id), reverse=query.sort_order == "desc")
         return page_of(chosen, query.page, query.page_size, lambda task: task)
@@ -73,16 +71,11 @@ class Tasks:
     def get(self, name: str) -> TaskDocument:
         """The task with this folder name or CUID. Raises `NotFound`."""
         project_id = self.project().id
-        try:
-            task = self._catalog.find(name)
-        except TaskBroken as broken:
-            task_id, _ = task_file(self._settings.tasks_root, name)
-            return self._document(task_id, broken, project_id, self._statistics())
-        return self._document(task.id, task, project_id, self._statistics())
+        return self._document(self._catalog.find_or_broken(name), project_id, self._statistics())
 
     def browser_types(self) -> BrowserTypes:
         """What browsers can be set to."""
-        return browser_types(shown_browser(task, clean) for task, clean in self._readable())
+        return browser_types(redacted_browser(task, clean) for task, clean in self._readable())
 
     def browser_configs(self, project_id: str, query: PartQuery) -> Sequence[BrowserConfigDocument]:
         """The browser configurations of all tasks. Raises `NotFound` for another project."""
@@ -97,25 +90,10 @@ class Tasks:
         return part_of(every, query.page, query.page_size)
 
     def _readable(self) -> Iterator[tuple[Task, Clean]]:
-        for task_id, task in self._catalog.all():
-            if isinstance(task, Task):
-                yield task, self._clean(task_id)
+        return ((task, self._clean(task.id)) for task in self._catalog.all() if task.error is None)
 
-    def _document(
-        self, task_id: TaskId, task: Task | TaskBroken, project_id: str, numbers: Mapping[TaskId, Statistics]
-    ) -> TaskDocument:
-        statistics, clean = numbers.get(task_id, Statistics()), self._clean(task_id)
-        if isinstance(task, Task):
-            return task_document(task, project_id, statistics, clean)
-        return broken_document(task_id, task, project_id, self._modified_at(task_id), statistics, clean)
-
-    def _modified_at(self, task_id: TaskId) -> datetime:
-        """When the task's file last changed; now if it is just going away."""
-        try:
-            _, path = task_file(self._settings.tasks_root, task_id)
-            return datetime.fromtimestamp(path.stat().st_mtime, UTC)
-        except (OSError, NotFound):
-            return datetime.now(UTC)
+    def _document(self, task: Task, project_id: str, statistics: Mapping[TaskId, Statistics]) -> TaskDocument:
+        return task_document(task, project_id, statistics.get(task.id, Statistics()), self._clean(task.id))
 
     def _clean(self, task_id: TaskId) -> Clean:
         return self._files.redactor(task_id).text

@@ -12,20 +12,20 @@ from runner.project.run_folder import RunFolder
 SEARCHED_BYTES = 256 * 1024  # of the beginning and of the end of the log
 
 
-def claim_key(traversal_id: RunId) -> str:
-    """The Redis key that holds the run to which a foreign traversal file belongs."""
+def adoption_key(traversal_id: RunId) -> str:
+    """The Redis key that holds the run which has adopted a foreign traversal file."""
     return f"bugninja-runner:claim:{traversal_id}"
 
 
 class FileSearch:
-    """Looks for the file of one run. Make it before the CLI starts: what is there by then belongs to others."""
+    """Looks for the file of one run. Make it before the CLI starts: files that are there by then belong to others."""
 
     def __init__(self, files: RunFiles, folder: RunFolder, redis: Redis, claim_seconds: int) -> None:
         self._files, self._folder = files, folder
         self._redis, self._claim_seconds = redis, claim_seconds
         self._before = frozenset(files.traversal_ids(folder.task_id))
 
-    def look(self, *, cli_ended: bool) -> RunId | None:
+    def find(self, *, cli_ended: bool) -> RunId | None:
         """The ID in the name of the run's file; None if there is none yet.
 
         A file under another ID is adopted when the CLI's output names it; after the CLI's end also when it is the only
@@ -40,15 +40,15 @@ class FileSearch:
         return chosen[0] if len(chosen) == 1 and self._claim(chosen[0]) else None
 
     def _is_another_runs(self, traversal_id: RunId) -> bool:
-        if self._folder._replace(run_id=traversal_id).path.exists():
+        if self._files.folder(self._folder.task_id, traversal_id).path.exists():
             return True
-        owner = self._redis.get(claim_key(traversal_id))
-        return owner is not None and _text(owner) != self._folder.run_id
+        owner = self._redis.get(adoption_key(traversal_id))
+        return owner not in (None, self._folder.run_id.encode())
 
     def _claim(self, traversal_id: RunId) -> bool:
-        run_id = self._folder.run_id
-        key = claim_key(traversal_id)
-        if not self._redis.set(key, run_id, nx=True, ex=self._claim_seconds) and _text(self._redis.get(key)) != run_id:
+        run_id, key = self._folder.run_id, adoption_key(traversal_id)
+        is_new = self._redis.set(key, run_id, nx=True, ex=self._claim_seconds)
+        if not is_new and self._redis.get(key) != run_id.encode():
             return False
         log_event("adopted", run=run_id, task=self._folder.task_id, traversal=traversal_id)
         return True
@@ -58,6 +58,7 @@ class FileSearch:
 
 
 def _ends(path: Path) -> bytes:
+    """The beginning and the end of the file; nothing if it does not exist."""
     try:
         with path.open("rb") as file:
             start = file.read(SEARCHED_BYTES)
@@ -65,7 +66,3 @@ def _ends(path: Path) -> bytes:
             return start + file.read(SEARCHED_BYTES)
     except FileNotFoundError:
         return b""
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,4 +1,4 @@
-"""The RQ worker of this project: RQ's fork worker, which also leaves in time and says that it lives."""
+"""The RQ worker of this project: RQ's fork worker, with a heartbeat, recovery, and an end in time."""
 
 import itertools
 import logging
@@ -22,31 +22,28 @@ from rq.results import Result
 from rq.utils import now
 from rq.worker import BaseWorker, Worker
 
-from jobs.queue.accept import RunQueue
 from jobs.queue.connection import stop_waiting
 from jobs.queue.heartbeat import HEARTBEAT_SECONDS, send_heartbeat
-from jobs.queue.job import publish_change, save_to_job, task_of_job
-from jobs.queue.records import close_cut_off
-from jobs.run.record import EXECUTE_RUN, RunRecord, record_from_json
+from jobs.queue.job import EXECUTE_RUN, publish_change, return_popped, save_to_job, task_of_job
+from jobs.queue.records import close_interrupted, read_record
+from jobs.run.record import RunRecord
 from jobs.run.verdict import HORSE_DIED, STOPPED
-from jobs.worker.execute import files_of
-from jobs.worker.recover import Reconciler
+from jobs.worker.execute import run_files
+from jobs.worker.recover import Recovery
 from runner.cli.process import end_processes
 from runner.errors import SettingsError
 from runner.ids import new_run_id, parse_run_id
 from runner.log import configure_logging, log_event
-from runner.project.catalog import TaskCatalog
-from runner.project.run_files import RunFiles
-from runner.project.run_folder import RunFolder
 from runner.settings import read_settings
 
+EARLIER_NAMES = ("jobs.execute.execute_run",)  # of our function, in jobs that were enqueued before an upgrade
 POP_SECONDS = 1  # how long one blocking pop waits, and so how long an idle worker takes to leave
-ROUND_HEARTBEATS = 2  # beats from one look at what others may have left behind to the next
+RECOVERY_HEARTBEATS = 2  # heartbeats from one round of recovery to the next
 HORSE_SECONDS = 3.2  # for the work-horse to end its CLI and record the outcome; honcho kills everything after 5
 
 
 class RunJob(Job):
-    """A job that can only be a run: what stands in Redis cannot make a worker call anything else."""
+    """A job that can only be a run: the content of Redis cannot make a worker call anything else."""
 
     @property
     def success_callback(self) -> None:
@@ -62,19 +59,21 @@ class RunJob(Job):
 
     def perform(self) -> Any:
         """The function's value. Raises `ValueError` if the job names another function than ours."""
+        if self.func_name in EARLIER_NAMES:
+            self.func_name = EXECUTE_RUN
         if self.func_name != EXECUTE_RUN:
             raise ValueError(f"this worker only calls {EXECUTE_RUN}, and the job wants {self.func_name}")
         return super().perform()
 
     def _handle_success(self, result_ttl: int, pipeline: Pipeline, *args: Any, **kwargs: Any) -> None:
-        """As RQ's, without keeping the function's value: the run's metadata says how it ended, and a result takes more
+        """As RQ's, without keeping the function's value: the run's record says how it ended, and a result takes more
         memory than all the rest of the job (Redis gives each stream 4 kB)."""
         super()._handle_success(result_ttl, pipeline, *args, **kwargs)
         pipeline.delete(Result.get_key(self.id))
 
 
 class RunWorker(Worker):
-    """Carries out runs, one at a time. SIGTERM or SIGINT ends its run and then itself, within 4 seconds."""
+    """Executes runs, one at a time. SIGTERM or SIGINT ends its run and then itself, within 4 seconds."""
 
     max_connection_wait_time = 1.0  # seconds between two tries of RQ's own to reach Redis
 
@@ -104,7 +103,7 @@ class RunWorker(Worker):
         return POP_SECONDS + 2
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
-        """As RQ's, with a heartbeat beside it."""
+        """Work as RQ's worker does, with a heartbeat in a thread of its own."""
         threading.Thread(target=self._send_heartbeats, name="heartbeat", daemon=True).start()
         try:
             return super().work(*args, **kwargs)
@@ -130,7 +129,7 @@ class RunWorker(Worker):
             super().heartbeat(timeout, pipeline)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Carry out the job; one that was popped while we were asked to leave goes back to the front of its queue."""
+        """Execute the job; one that was popped when the worker had to leave goes back to the front of its queue."""
         if not self._stop_requested:
             try:
                 super().execute_job(job, queue)
@@ -141,10 +140,7 @@ class RunWorker(Worker):
                 self._close_on_disk(job)
                 raise StopRequested from None
             return
-        with self.connection.pipeline() as pipeline:
-            queue.push_job_id(job.id, pipeline=pipeline, at_front=True)
-            pipeline.lrem(queue.intermediate_queue_key, 1, job.id)
-            pipeline.execute()
+        return_popped(queue, job.id)
         log_event("given_back", run=job.id, worker=self.name)
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
@@ -157,15 +153,15 @@ class RunWorker(Worker):
             self._end_horse()
 
     def _prepare(self, job: Job) -> None:
-        """Read what the work-horses of this task need, so that only the first has to wait for that."""
+        """Read the secrets and files of the task once, so that only its first work-horse has to wait for them."""
         task_id = task_of_job(job)
         if task_id is not None:
-            files = files_of(self.settings)
+            files = run_files(self.settings)
             files.redactor(task_id)
             files.traversal_ids(task_id)
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        """Take no new job, end the running one, leave. May be called again; speaks to nobody but our own horse."""
+        """Take no new job, end the running one, leave. May be called again; signals nothing but our own horse."""
         self._stop_requested = True
         self._shutdown_requested_date = now()
         stop_waiting()
@@ -195,7 +191,7 @@ class RunWorker(Worker):
             save_to_job(job, closed)
 
     def register_birth(self) -> None:
-        """As RQ's."""
+        """Register as RQ's worker does, and from then on notice if Redis forgets it."""
         Worker.register_birth(self)
         self._was_born = True
 
@@ -204,11 +200,11 @@ class RunWorker(Worker):
         try:
             Worker.teardown(self)
         except RedisError as error:
-            log_event("not_signed_off", worker=self.name, because=error)
+            log_event("not_signed_off", worker=self.name, error=error)
 
     @contextmanager
     def _leaving_without_redis(self) -> Iterator[None]:
-        """When a whole stack ends, Redis may end first: then there is nobody left to tell anything to."""
+        """When a whole stack ends, Redis may end first: then this worker leaves without it."""
         try:
             yield
         except RedisError:
@@ -228,58 +224,54 @@ class RunWorker(Worker):
         if run_id is None or task_id is None:
             return None
         end_processes(run_id)
-        folder = RunFolder(self.settings.tasks_root, task_id, run_id)
-        meta = record_from_json(folder.read_record() or b"")
-        if meta is None:
+        files = run_files(self.settings)
+        folder = files.folder(task_id, run_id)
+        record = read_record(folder)
+        if record is None:
             return None
-        cut = STOPPED if folder.stop_requested() else HORSE_DIED
-        return close_cut_off(folder, meta, cut, None, self._files())
+        interruption = STOPPED if folder.stop_requested() else HORSE_DIED
+        return close_interrupted(folder, record, interruption, None, files)
 
     def _send_heartbeats(self) -> None:
-        """Give a sign of life, and every other time look after what others may have left behind."""
-        reconciler = self._reconciler()
+        """Send heartbeats, and every other time look after runs that other workers may have left behind."""
+        recovery = self._recovery()
         for number in itertools.count():
             with self._between_heartbeats:
                 self._stay_registered()
                 current = [execution.job_id for execution in [*self.executions.values()]]
                 send_heartbeat(self.connection, self.name, current[0] if current else None)
-                if number % ROUND_HEARTBEATS == 0:
-                    self._reconcile(reconciler)
+                if number % RECOVERY_HEARTBEATS == 0:
+                    self._recover(recovery)
             if self._left.wait(HEARTBEAT_SECONDS):
                 return
 
     def _stay_registered(self) -> None:
-        """Tell Redis again that this worker exists, if it has forgotten that (it was emptied, say)."""
+        """Register this worker again if Redis has forgotten it (it was emptied, say)."""
         try:
             if self._was_born and not self._stop_requested and not self._is_registered():
                 self.connection.delete(self.key)
                 self.register_birth()
                 log_event("registered_again", worker=self.name)
         except RedisError as error:
-            log_event("not_registered", level=logging.WARNING, worker=self.name, because=error)
+            log_event("not_registered", level=logging.WARNING, worker=self.name, error=error)
 
     def _is_registered(self) -> bool:
         return bool(self.connection.sismember(self.redis_workers_keys, self.key))
 
-    def _files(self) -> RunFiles:
-        return files_of(self.settings)
+    def _recovery(self) -> Recovery:
+        return Recovery(self.settings, self.queues[0], run_files(self.settings), partial(fail_job, self))
 
-    def _reconciler(self) -> Reconciler:
-        files = self._files()
-        accepting = RunQueue(self.settings, self.connection, files, TaskCatalog(self.settings.tasks_root))
-        return Reconciler(self.queues[0], files, accepting.enqueue, partial(fail_job, self))
-
-    def _reconcile(self, reconciler: Reconciler) -> None:
+    def _recover(self, recovery: Recovery) -> None:
         try:
-            reconciler.reconcile()
+            recovery.run_once()
         except (RedisError, OSError) as error:
-            log_event("not_reconciled", level=logging.WARNING, worker=self.name, because=error)
+            log_event("recovery_failed", level=logging.WARNING, worker=self.name, error=error)
 
 
-def fail_job(worker: BaseWorker, job: Job, because: str) -> None:
+def fail_job(worker: BaseWorker, job: Job, message: str) -> None:
     """End a job whose worker is gone: RQ's failed registry, and a free place for the next run of the task."""
     job.ended_at = now()
     queue = worker.queues[0]
     executions: list[Execution | None] = [*job.get_executions()] or [None]
     for execution in executions:
-        worker.handle_job_failure(job, queue, exc_string=because, execution=execution)
+        worker.handle_job_failure(job, queue, exc_string=message, execution=execution)

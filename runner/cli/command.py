@@ -14,7 +14,7 @@ SHIM = Path(__file__).parent / "shim"
 OURS = ("REDIS_URL", "API_TOKEN", "HOST", "PORT", "HONCHO_PROCESS_NAME")  # the stack's own affairs, not the CLI's
 
 
-class ProcessEnd(NamedTuple):
+class ProcessExit(NamedTuple):
     """How the CLI ended: `exit_code`, or the name of the `signal` that ended it (then exit_code is None)."""
 
     exit_code: int | None

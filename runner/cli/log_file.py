@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 
 from runner.cli.output import clean_text, unfinished_escape
+from runner.files import PRIVATE
 from runner.redaction import Redactor
 
-LOG_MODE = 0o600
 KEPT_BYTES = 100 * 1024 * 1024  # of one log; then only its end is kept
 TAIL_BYTES = 64 * 1024
 
@@ -18,9 +18,12 @@ TAIL_BYTES = 64 * 1024
 class LogFile:
     """Writes one log. Not thread-safe: one thread feeds it."""
 
-    def __init__(self, path: Path, redactor: Redactor) -> None:
-        """Open it. Raises `OSError`."""
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, LOG_MODE)
+    def __init__(
+        self, path: Path, redactor: Redactor, kept_bytes: int = KEPT_BYTES, tail_bytes: int = TAIL_BYTES
+    ) -> None:
+        """Open it. Of more than `kept_bytes`, only the last `tail_bytes` are kept. Raises `OSError`."""
+        self._kept_bytes, self._tail_bytes = kept_bytes, tail_bytes
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
         self._redactor = redactor
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._raw = ""  # printed, and perhaps half a colour at its end
@@ -53,12 +56,12 @@ class LogFile:
 
     def _write(self, text: str) -> None:
         content = text.encode("utf-8", errors="replace")
-        if self._written + len(content) <= KEPT_BYTES and not self._tail:
+        if self._written + len(content) <= self._kept_bytes and not self._tail:
             self._put(content)
             return
         self._tail += content
-        self._left_out += max(0, len(self._tail) - TAIL_BYTES)
-        self._tail = self._tail[-TAIL_BYTES:]
+        self._left_out += max(0, len(self._tail) - self._tail_bytes)
+        self._tail = self._tail[-self._tail_bytes :]
 
     def _put(self, content: bytes) -> None:
         """Write it. A full disk costs the rest of the log, not the run: the CLI must not hang on its output."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from runner.cli.command import RUN_ID_VARIABLE, Command, ProcessEnd
+from runner.cli.command import RUN_ID_VARIABLE, Command, ProcessExit
 from runner.cli.log_file import LogFile
 from runner.errors import CommandNotStarted
 from runner.ids import RunId
@@ -76,7 +76,7 @@ class CliProcess:
         """The process ID, which is also the ID of its process group and session."""
         return int(self._process.pid)
 
-    def wait(self, seconds: float) -> ProcessEnd | None:
+    def wait(self, seconds: float) -> ProcessExit | None:
         """How it ended, as soon as it has; None if it still runs after so many seconds."""
         try:
             code = self._process.wait(timeout=seconds)
@@ -84,14 +84,14 @@ class CliProcess:
             return None
         return _process_end(code)
 
-    def end(self, grace: float) -> ProcessEnd:
+    def end(self, grace: float) -> ProcessExit:
         """End it and all its descendants: SIGTERM to its group, `grace` seconds, then SIGKILL to whatever is left."""
         family = run_processes(self.run_id) | _descendants([self._process])
         self._signal_group(signal.SIGTERM)
         ended = self.wait(grace)
         if ended is None:
             self._signal_group(signal.SIGKILL)
-            ended = self.wait(SWEEP_SECONDS) or ProcessEnd(None, "SIGKILL")
+            ended = self.wait(SWEEP_SECONDS) or ProcessExit(None, "SIGKILL")
         end_processes(self.run_id, also=family)
         return ended
 
@@ -108,10 +108,10 @@ class CliProcess:
             return  # all of the group has ended by itself
 
 
-def _process_end(code: int | None) -> ProcessEnd:
+def _process_end(code: int | None) -> ProcessExit:
     if code is not None and code < 0:
-        return ProcessEnd(None, signal.Signals(-code).name)
-    return ProcessEnd(code, None)
+        return ProcessExit(None, signal.Signals(-code).name)
+    return ProcessExit(code, None)
 
 
 def run_processes(run_id: RunId) -> set[psutil.Process]:

@@ -182,7 +182,7 @@ class Recording:
         thought = {"evaluation_previous_goal": evaluation, "memory": f"{len(self.actions)} actions", "next_goal": goal}
         self.brain_states[new_run_id()] = thought
 
-    def act(self, kind: str, parameters: dict[str, Any], shown_url: str | None, status: str = "PENDING") -> None:
+    def act(self, kind: str, parameters: dict[str, Any], printable_url: str | None, status: str = "PENDING") -> None:
         """Record an action of the step that was begun last, with a screenshot of the page."""
         number = len(self.actions)
         print(f"{datetime.now():%Y-%m-%d %H:%M:%S} - Action: {json.dumps({kind: parameters})}", flush=True)
@@ -190,7 +190,7 @@ class Recording:
             "brain_state_id": list(self.brain_states)[-1],
             "action": {name: parameters if name == kind else None for name in ACTION_TYPES},
             "dom_element_data": None,
-            "screenshot_filename": self.screenshot(number + 1, kind, shown_url) if shown_url else None,
+            "screenshot_filename": self.screenshot(number + 1, kind, printable_url) if printable_url else None,
             "idx_in_brainstate": 0,
             "timestamps": None,
         }

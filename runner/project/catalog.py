@@ -1,12 +1,13 @@
 """All tasks of a project. A task's file is read again when it changed. May be used by several threads."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from runner.errors import NotFound, NotPossible, TaskBroken
 from runner.files import Identity, file_identity
 from runner.ids import TaskId, parse_run_id, parse_task_id
-from runner.project.task import Task, read_task, task_file
+from runner.project.task import Task, broken_task, read_task, task_file
 
 
 class TaskCatalog:
@@ -32,26 +33,35 @@ class TaskCatalog:
             raise NotPossible(f"The CUID '{name}' is that of several tasks ({folders}); name the folder of one.")
         return named[0]
 
-    def all(self) -> Iterator[tuple[TaskId, Task | TaskBroken]]:
-        """Every folder with a task file in it, in alphabetical order, and what its file says (or what is wrong)."""
+    def find_or_broken(self, name: str) -> Task:
+        """The same; a task whose file cannot be used is given with its `error`. Raises `NotFound`, `NotPossible`."""
+        try:
+            return self.find(name)
+        except TaskBroken as broken:
+            return self._broken(name, broken)
+
+    def all(self) -> Iterator[Task]:
+        """Every folder with a task file in it, in alphabetical order; those that cannot be used with their `error`."""
         try:
             names = sorted(entry.name for entry in self._tasks_root.iterdir())
         except OSError:
             return
         for task_id in filter(None, map(parse_task_id, names)):
             try:
-                yield task_id, self._get(task_id)
+                yield self._get(task_id)
             except TaskBroken as broken:
-                yield task_id, broken
+                yield self._broken(task_id, broken)
             except NotFound:
                 continue
 
     def _with_cuid(self, name: str) -> Iterator[Task]:
-        if parse_run_id(name) is None:  # a CUID has the same shape
-            return
-        for _, task in self.all():
-            if isinstance(task, Task) and task.cuid == name:
-                yield task
+        if parse_run_id(name) is not None:  # a CUID has the same shape
+            yield from (task for task in self.all() if task.cuid == name)
+
+    def _broken(self, name: str, broken: TaskBroken) -> Task:
+        task_id, path = task_file(self._tasks_root, name)
+        identity = file_identity(path)
+        return broken_task(task_id, broken, time.time() if identity is None else identity[1] / 1e9)
 
     def _get(self, name: str) -> Task:
         task_id, path = task_file(self._tasks_root, name)
@@ -63,7 +73,7 @@ class TaskCatalog:
             known = (identity, self._parsed(name))
             self._read[task_id] = known
         if isinstance(known[1], TaskBroken):
-            raise known[1].with_traceback(None)  # kept for long: it must not collect those who asked
+            raise known[1].with_traceback(None)  # kept for long: it must not collect the traces of all who asked
         return known[1]
 
     def _parsed(self, name: str) -> Task | TaskBroken:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runner.errors import NotFound
-from runner.ids import TaskId, parse_task_id, shown
+from runner.ids import TaskId, parse_task_id, printable
 
 FOLDERS = ("screenshots", "videos")
 MEDIA_TYPES: Mapping[str, str] = {
@@ -38,12 +38,12 @@ def find_media(tasks_root: Path, task: str, folder: str, path: str) -> Media:
     wanted = f"tasks/{task}/{folder}/{path}"
     task_id, parts = parse_task_id(task), path.split("/")
     if task_id is None or folder not in FOLDERS or len(parts) > MAX_PARTS or not all(map(PART.fullmatch, parts)):
-        raise NotFound(f"There is no picture or recording '{shown(wanted)}'.")
+        raise NotFound(f"There is no picture or recording '{printable(wanted)}'.")
     found = _inside(tasks_root, task_id, folder, parts)
     media_type = MEDIA_TYPES.get(found.suffix.lower()) if found else None
     status = _status(found) if found is not None and media_type is not None else None
     if found is None or media_type is None or status is None:
-        raise NotFound(f"There is no picture or recording '{shown(wanted)}'.")
+        raise NotFound(f"There is no picture or recording '{printable(wanted)}'.")
     etag = f'"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"'
     return Media(found, status.st_size, media_type, etag)
 

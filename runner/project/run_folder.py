@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from runner.files import read_if_there, replace_file, sync_folder, write_new
+from runner.files import PRIVATE, read_if_there, replace_file, sync_folder, write_new
 from runner.ids import RunId, TaskId
 
-LOG_MODE = 0o600
 RESERVED_BYTES = 16 * 1024  # for the record of a run's end
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -72,7 +71,7 @@ class RunFolder(NamedTuple):
     def request_stop(self) -> None:
         """Ask whoever carries out the run to end it; may be asked again. On the disk, so that it needs no Redis and
         outlives every process. Raises `OSError`."""
-        self.stop.touch(LOG_MODE)
+        self.stop.touch(PRIVATE)
         sync_folder(self.path)
 
     def stop_requested(self) -> bool:

@@ -1,6 +1,6 @@
-"""What a Bugninja project says of itself and its tasks: `bugninja.toml`, `tasks/TASK/task_TASK.toml` -> frozen values.
+"""A task's own file: `tasks/TASK/task_TASK.toml` -> `Task`.
 
-The shape of the files is Bugninja 0.1.6's. Of `[secrets]` only the names are read here, of `[task.http_auth]` and
+The shape of the file is Bugninja 0.1.6's. Of `[secrets]` only the names are read here, of `[task.http_auth]` and
 `[run_config.proxy]` nothing.
 """
 
@@ -14,11 +14,14 @@ from typing import Any
 
 from msgspec import Struct
 
-from runner.errors import NotFound, ProjectGone, TaskBroken
+from runner.errors import NotFound, TaskBroken
 from runner.files import is_in_place
-from runner.ids import TASK_ID_RULE, TaskId, parse_task_id, shown
+from runner.ids import TASK_ID_RULE, TaskId, parse_task_id, printable
+from runner.project.project import check_project
 
 DEFAULT_VIEWPORT = (1920, 1080)  # what `bugninja add` writes
+DEFAULT_PRIORITY = "medium"
+CHANNEL = "chromium"
 MAX_PIXELS = 100_000
 LINE_OF_TOML_ERROR = re.compile(r"\(at line (\d+), column \d+\)")
 
@@ -67,6 +70,8 @@ class Task(Struct, frozen=True):
     browser: Browser
     created_at: datetime
     updated_at: datetime
+    error: str | None = None
+    """Why the file cannot be used; all that it should have said is empty then."""
 
     @property
     def browser_config_id(self) -> str:
@@ -74,13 +79,9 @@ class Task(Struct, frozen=True):
         return browser_config_id(self.id)
 
 
-class Project(Struct, frozen=True):
-    """The project itself. Both times are when its file last changed (UTC); Bugninja writes no others."""
-
-    name: str
-    default_start_url: str
-    created_at: datetime
-    updated_at: datetime
+def task_toml(tasks_root: Path, task_id: TaskId) -> Path:
+    """Where the task's own file is."""
+    return tasks_root / task_id / f"task_{task_id}.toml"
 
 
 def browser_config_id(task_id: TaskId) -> str:
@@ -88,56 +89,31 @@ def browser_config_id(task_id: TaskId) -> str:
     return f"{task_id}_default"
 
 
-def read_project(root: Path) -> Project:
-    """What `bugninja.toml` says; a project without one, or with a broken one, is named after its folder."""
-    path = root / "bugninja.toml"
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        document = {}
-    modified = datetime.fromtimestamp((path if path.exists() else root).stat().st_mtime, UTC)
-    table = _table(document.get("project"))
-    name, url = table.get("name"), table.get("default_start_url")
-    return Project(
-        name=name if isinstance(name, str) and name.strip() else root.name,
-        default_start_url=url if isinstance(url, str) else "",
-        created_at=modified,
-        updated_at=modified,
-    )
-
-
-def check_project(tasks_root: Path) -> None:
-    """See that the project is there. Raises `ProjectGone`."""
-    if not tasks_root.is_dir():
-        raise ProjectGone
-
-
-def task_folder(tasks_root: Path, task_id: TaskId) -> Path:
-    """The task's folder. Raises `NotFound` if there is none, or if it is a link; `ProjectGone`."""
+def check_task_folder(tasks_root: Path, task_id: TaskId) -> None:
+    """Check that the task has a folder. Raises `NotFound` if there is none, or if it is a link; `ProjectGone`."""
     folder = tasks_root / task_id
     check_project(tasks_root)
     if not folder.is_dir():
         raise NotFound(f"Task '{task_id}' was not found: the project has no folder tasks/{task_id}.")
     if not is_in_place(folder):
         raise NotFound(f"Task '{task_id}' was not found: tasks/{task_id} is a link, which is not followed.")
-    return folder
 
 
 def task_file(tasks_root: Path, name: str) -> tuple[TaskId, Path]:
     """The task of this name (text from outside), and where its file should be. Raises `NotFound`."""
     task_id = parse_task_id(name)
     if task_id is None:
-        raise NotFound(f"Task '{shown(name)}' was not found: the name of a task is {TASK_ID_RULE}.")
-    folder = task_folder(tasks_root, task_id)
-    path = folder / f"task_{task_id}.toml"
+        raise NotFound(f"Task '{printable(name)}' was not found: the name of a task is {TASK_ID_RULE}.")
+    check_task_folder(tasks_root, task_id)
+    path = task_toml(tasks_root, task_id)
     if not is_in_place(path):
-        raise NotFound(f"Task '{task_id}' was not found: {shown_path(task_id)} is a link, which is not followed.")
+        raise NotFound(f"Task '{task_id}' was not found: {toml_name(task_id)} is a link, which is not followed.")
     return task_id, path
 
 
-def shown_path(task_id: TaskId) -> str:
-    """What messages call the task's file."""
-    return f"tasks/{task_id}/task_{task_id}.toml"
+def toml_name(task_id: TaskId) -> str:
+    """The task's file as messages name it: relative to the project."""
+    return str(task_toml(Path("tasks"), task_id))
 
 
 def read_task(tasks_root: Path, name: str) -> Task:
@@ -150,15 +126,37 @@ def read_task(tasks_root: Path, name: str) -> Task:
         with path.open("rb") as file:
             content, modified = file.read(), os.fstat(file.fileno()).st_mtime
     except FileNotFoundError:
-        raise NotFound(f"Task '{task_id}' was not found: the file {shown_path(task_id)} does not exist.") from None
+        raise NotFound(f"Task '{task_id}' was not found: the file {toml_name(task_id)} does not exist.") from None
     except OSError as error:
-        raise TaskBroken(shown_path(task_id), None, f"the file cannot be read ({error.strerror}).") from None
+        raise TaskBroken(toml_name(task_id), None, f"the file cannot be read ({error.strerror}).") from None
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise TaskBroken(shown_path(task_id), line, "the file is not UTF-8 text.") from None
+        raise TaskBroken(toml_name(task_id), line, "the file is not UTF-8 text.") from None
     return parse_task(task_id, text, datetime.fromtimestamp(modified, UTC))
+
+
+def broken_task(task_id: TaskId, broken: TaskBroken, modified: float) -> Task:
+    """The task whose file cannot be used, and last changed at `modified` (seconds since 1970)."""
+    changed_at = datetime.fromtimestamp(modified, UTC)
+    return Task(
+        id=task_id,
+        cuid=None,
+        name=task_id,
+        description="",
+        goal="",
+        start_url="",
+        extra_rules=(),
+        allowed_domains=(),
+        priority=DEFAULT_PRIORITY,
+        category=None,
+        secret_names=(),
+        browser=Browser(CHANNEL, "", Viewport(*DEFAULT_VIEWPORT), None),
+        created_at=changed_at,
+        updated_at=changed_at,
+        error=str(broken),
+    )
 
 
 def parse_task(task_id: TaskId, text: str, updated_at: datetime) -> Task:
@@ -166,7 +164,7 @@ def parse_task(task_id: TaskId, text: str, updated_at: datetime) -> Task:
 
     What the CLI needs must fit; what is only shown (rules, domains, priority) is left out where it does not.
     """
-    path = shown_path(task_id)
+    path = toml_name(task_id)
     try:
         document = tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError is one, and so is a number of thousands of digits
@@ -206,7 +204,7 @@ def _browser(run_config: Any, path: str, text: str) -> Browser:
     width = _positive(path, text, table, "viewport_width", DEFAULT_VIEWPORT[0])
     height = _positive(path, text, table, "viewport_height", DEFAULT_VIEWPORT[1])
     user_agent = _text(path, text, table, "user_agent", "")
-    return Browser("chromium", user_agent, Viewport(width, height), _geolocation(table.get("geolocation")))
+    return Browser(CHANNEL, user_agent, Viewport(width, height), _geolocation(table.get("geolocation")))
 
 
 def _geolocation(table: Any) -> Geolocation | None:
@@ -237,7 +235,7 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 
 def _priority(value: Any) -> str:
-    return value if value in ("low", "medium", "high", "critical") else "medium"
+    return value if value in ("low", "medium", "high", "critical") else DEFAULT_PRIORITY
 
 
 def _time(value: Any) -> datetime | None:
@@ -273,7 +271,7 @@ def _positive(path: str, text: str, table: dict[str, Any], key: str, default: in
 def _kind(value: Any) -> str:
     """What a value of the file is, in words. Only numbers are repeated: a text may be a secret."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return shown(repr(value))
+        return printable(repr(value))
     names = {str: "a text", list: "an array", dict: "a table", bool: "true or false"}
     return names.get(type(value), "a time")
 

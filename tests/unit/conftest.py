@@ -8,30 +8,37 @@ from typing import Any
 import fakeredis
 import pytest
 from rq import SimpleWorker
-from rq.queue import Queue
-from rq.serializers import JSONSerializer
 from starlette.testclient import TestClient
 
 from app import create_app
-from jobs.queue.accept import RunQueue
+from jobs.queue.job import make_queue
 from jobs.services import Services
-from jobs.worker.recover import Reconciler
+from jobs.worker.recover import Recovery
 from jobs.worker.worker import RunJob, fail_job
-from runner.project.catalog import TaskCatalog
 from runner.project.run_files import RunFiles
 from tests.project import Project
 
 
 class FakeStack:
-    """The application on a fake Redis, and a worker that carries out what is queued when it is told to."""
+    """The application on a fake Redis, and a worker that executes the queue on demand."""
 
-    def __init__(self, project: Project, **changes: str) -> None:
+    def __init__(
+        self,
+        project: Project,
+        server: fakeredis.FakeServer | None = None,
+        fresh_seconds: float = 0.0,
+        wait_seconds: float = 0.1,
+    ) -> None:
+        """`fresh_seconds` is 0, so that everything that a test puts on the disk is listed at once."""
         self.project = project
-        self.settings = project.settings(**changes)
-        self.server = fakeredis.FakeServer()
+        self.settings = project.settings()
+        self.server = fakeredis.FakeServer() if server is None else server
         self.redis = fakeredis.FakeRedis(server=self.server)
         reader = fakeredis.FakeAsyncRedis(server=self.server)
-        app = create_app(self.settings, lambda settings: Services.build(settings, self.redis, reader))
+        build = partial(
+            Services.build, writing=self.redis, reading=reader, fresh_seconds=fresh_seconds, wait_seconds=wait_seconds
+        )
+        app = create_app(self.settings, build)
         self.client = TestClient(app, "http://127.0.0.1:8000", raise_server_exceptions=False)
 
     def post(self, task: str, config: str | None = None, prefix: str = "") -> Any:
@@ -42,7 +49,7 @@ class FakeStack:
         worker.work(burst=True, logging_level="ERROR")
 
     def run(self, task: str) -> Any:
-        """The document of a run of the task that a worker has carried out."""
+        """The document of a run of the task after a worker has executed it."""
         run_id = self.post(task).json()["id"]
         self.work()
         return self.get(run_id)
@@ -53,13 +60,12 @@ class FakeStack:
         assert response.status_code == status, response.text
         return response.json()
 
-    def reconciler(self, clock: Callable[[], float] = time.monotonic) -> Reconciler:
-        """What a worker looks after others with."""
+    def recovery(self, clock: Callable[[], float] = time.monotonic) -> Recovery:
+        """The recovery of a worker."""
         files = RunFiles(self.settings.tasks_root)
-        queue = Queue("bugninja", connection=self.redis, serializer=JSONSerializer)
-        accepting = RunQueue(self.settings, self.redis, files, TaskCatalog(self.settings.tasks_root))
+        queue = make_queue(self.redis, "bugninja")
         worker = SimpleWorker([queue], connection=self.redis, job_class=RunJob, serializer="json")
-        return Reconciler(queue, files, accepting.enqueue, partial(fail_job, worker), clock)
+        return Recovery(self.settings, queue, files, partial(fail_job, worker), clock)
 
     def get(self, run_id: str) -> Any:
         response = self.client.get(f"/test-runs/{run_id}")
@@ -71,7 +77,6 @@ class FakeStack:
 def stack(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStack]:
     for name, value in project.environ().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("jobs.status.history.LISTED_SECONDS", 0.0)  # what a test puts on the disk is listed at once
     stack = FakeStack(project)
     with stack.client:
         yield stack

@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import fakeredis
@@ -13,11 +14,12 @@ import pytest
 
 from jobs.api.responses import CHUNK_BYTES, Pacer
 from jobs.services import Services
-from jobs.status.cache import Answers, Kept, make_answer
-from jobs.status.changes import EVERY_RUN, Changes
+from jobs.status.cache import CacheEntry, ResponseCache, render_json
+from jobs.status.changes import EVERY_RUN, Changes, Intervals, Watch
 from jobs.status.index import Index
 from runner.ids import RunId
 from runner.project.traversal import Traversal, parse_traversal
+from runner.project.watch import watch
 from runner.redaction import Secret
 from tests.project import FAULT, PASSED, VISIT, Project, traversal_bytes
 from tests.unit.conftest import FakeStack
@@ -104,11 +106,16 @@ def test_that_is_documented(stack: FakeStack) -> None:
         assert "ETag" in answers["304"]["headers"]
 
 
-def test_a_run_on_a_page_is_never_older_than_itself(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = stack.project.add_task("buy")
+def test_a_run_on_a_page_is_never_older_than_itself(project: Project) -> None:
+    folder = project.add_task("buy")
     write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT]))
+    stack = FakeStack(project, fresh_seconds=3600.0)
+    with stack.client:
+        check_a_page_whose_index_stays_fresh(stack, folder)
+
+
+def check_a_page_whose_index_stays_fresh(stack: FakeStack, folder: Path) -> None:
     assert ids(listed(stack)) == [by_hand("a")]
-    monkeypatch.setattr("jobs.status.history.LISTED_SECONDS", 3600.0)
     assert [item["current_state"] for item in listed(stack)["items"]] == ["RUNNING"]
     write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT, PASSED], "SUCCESSFUL"))
     assert [item["current_state"] for item in listed(stack)["items"]] == ["FINISHED"]
@@ -119,15 +126,15 @@ def test_a_run_on_a_page_is_never_older_than_itself(stack: FakeStack, monkeypatc
 
 
 def test_answers_are_bounded_in_bytes_and_the_oldest_go_first() -> None:
-    answers: Answers[int] = Answers(limit=5_000)
+    answers: ResponseCache[int] = ResponseCache(limit=5_000)
     for number in range(10):
-        answers.keep(number, Kept(number, make_answer("x" * 1_000)))
+        answers.put(number, CacheEntry(number, render_json("x" * 1_000)))
         answers.find(0)
     kept = [number for number in range(10) if answers.find(number)]
     assert kept == [0, 8, 9]
     assert answers.size <= 5_000
-    answers.keep(0, Kept(0, make_answer("")))
-    answers.keep("large", Kept(1, make_answer("x" * 10_000)))
+    answers.put(0, CacheEntry(0, render_json("")))
+    answers.put("large", CacheEntry(1, render_json("x" * 10_000)))
     assert answers.find("large") is not None, "one that is larger than the bound is kept alone"
     assert answers.find(0) is None
 
@@ -165,17 +172,16 @@ def test_a_wait_that_does_not_fit_is_named(stack: FakeStack, wait: str) -> None:
     assert f"wait is '{wait}'; expected is a whole number of seconds from 0 to 60." in response.json()["detail"]
 
 
-def changes_on(project: Project) -> Changes:
+def changes_on(project: Project, watch: Watch = watch, *, connected: bool = True, **intervals: float) -> Changes:
     server = fakeredis.FakeServer()
-    return Services.build(
-        project.settings(), fakeredis.FakeRedis(server=server), fakeredis.FakeAsyncRedis(server=server)
-    ).changes
+    server.connected = connected
+    writing, reading = fakeredis.FakeRedis(server=server), fakeredis.FakeAsyncRedis(server=server)
+    return Services.build(project.settings(), writing, reading, intervals=Intervals(**intervals), watch=watch).changes
 
 
 @pytest.mark.anyio
-async def test_a_listener_is_told_that_nothing_has_changed(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.status.changes.SILENCE_SECONDS", 0.01)
-    changes, answer = changes_on(project), make_answer("one")
+async def test_a_listener_gets_a_none_when_nothing_has_changed(project: Project) -> None:
+    changes, answer = changes_on(project, silence=0.01), render_json("one")
 
     async def ask() -> Any:
         return answer
@@ -184,7 +190,7 @@ async def test_a_listener_is_told_that_nothing_has_changed(project: Project, mon
     async for found in changes.follow(EVERY_RUN, ask):
         told.append(found)
         if len(told) == 3:
-            answer = make_answer("two", is_final=True)
+            answer = render_json("two", is_final=True)
             changes.notify(EVERY_RUN)
     assert told[0] is not None
     assert told[1:3] == [None, None]
@@ -192,19 +198,14 @@ async def test_a_listener_is_told_that_nothing_has_changed(project: Project, mon
 
 
 @pytest.mark.anyio
-async def test_where_the_file_system_does_not_tell_a_look_at_it_does(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_without_events_of_the_file_system_the_disk_is_polled(project: Project) -> None:
     async def deaf(folders: Any) -> Any:
         raise OSError("this file system cannot be watched")
         yield
 
-    monkeypatch.setattr("jobs.status.changes.watch", deaf)
-    monkeypatch.setattr(Changes, "_listen_to_redis", lambda _: asyncio.Event().wait())  # it says nothing, either
-    monkeypatch.setattr("jobs.status.changes.LOOK_SECONDS", 0.02)
     folder = project.add_task("buy")
     write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT]))
-    changes = changes_on(project)
+    changes = changes_on(project, deaf, connected=False, poll=0.02)
     running = asyncio.create_task(changes.run())
     with (
         changes.listen(None) as of_list,
@@ -224,7 +225,7 @@ async def test_where_the_file_system_does_not_tell_a_look_at_it_does(
 
 
 @pytest.mark.anyio
-async def test_whoever_comes_first_misses_nothing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_first_listener_misses_nothing(project: Project) -> None:
     folder, asked = project.add_task("buy"), 0
     write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT]))
     changes = changes_on(project)
@@ -233,7 +234,7 @@ async def test_whoever_comes_first_misses_nothing(project: Project, monkeypatch:
     async def ask() -> Any:
         nonlocal asked
         asked += 1
-        return make_answer(asked, is_final=asked == 2)  # it changes before anybody has begun to watch
+        return render_json(asked, is_final=asked == 2)  # it changes before anybody has begun to watch
 
     async with asyncio.timeout(10):
         told = [found async for found in changes.follow(RunId(by_hand("a")), ask)]
@@ -261,7 +262,7 @@ def test_a_record_that_cannot_be_read_hides_no_other_run(stack: FakeStack) -> No
 
 @pytest.mark.anyio
 async def test_a_fault_in_watching_is_logged_and_watching_goes_on(
-    project: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
     tried = []
 
@@ -270,9 +271,7 @@ async def test_a_fault_in_watching_is_logged_and_watching_goes_on(
         raise ZeroDivisionError
         yield
 
-    monkeypatch.setattr("jobs.status.changes.watch", broken)
-    monkeypatch.setattr("jobs.status.changes.RETRY_SECONDS", 0.01)
-    changes = changes_on(project)
+    changes = changes_on(project, broken, retry=0.01)
     running = asyncio.create_task(changes.run())
     with changes.listen(EVERY_RUN):
         async with asyncio.timeout(10):

@@ -1,6 +1,6 @@
 import pytest
 
-from jobs.queue.connection import shown_url
+from jobs.queue.connection import printable_url
 from jobs.redis_server import Address, NotEmbeddable, embedded_address, server_config
 
 
@@ -13,7 +13,7 @@ from jobs.redis_server import Address, NotEmbeddable, embedded_address, server_c
     ],
 )
 def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
-    assert shown_url(url) == shown
+    assert printable_url(url) == shown
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 
 from jobs.queue.heartbeat import send_heartbeat
 from jobs.run.record import record_from_json, record_to_json
-from jobs.run.verdict import idle, too_long
-from jobs.worker.limits import Limits
+from jobs.run.verdict import idle_timeout_exceeded, run_timeout_exceeded
+from jobs.worker.execution import Limits
 from runner.files import replace_file
 from runner.project.run_folder import RunFolder
 from tests.project import PASSED, VISIT, Project, traversal_bytes
@@ -110,9 +110,9 @@ def test_a_run_whose_worker_died_while_it_was_being_stopped_is_stopped(stack: Fa
     stack.redis.hset(f"rq:job:{run_id}", "status", "started")
     change_record(stack, run_id, started_at="2026-11-23T08:00:00Z", worker="dead")
     stack.send(f"/test-runs/{run_id}/stop", 202)
-    reconciler = stack.reconciler()
+    recovery = stack.recovery()
     for _ in range(2):
-        reconciler.reconcile()
+        recovery.run_once()
     assert (stack.get(run_id)["current_state"], stack.get(run_id)["reason"]) == ("ERROR", "stopped")
 
 
@@ -120,7 +120,7 @@ def test_a_stop_whose_web_process_died_in_the_middle_is_completed(stack: FakeSta
     stack.project.add_task("buy", "print:ran pass")
     run_id = stack.post("buy").json()["id"]
     folder_of(stack, run_id).request_stop()
-    stack.reconciler().reconcile()
+    stack.recovery().run_once()
     assert stack.get(run_id)["reason"] == "stopped"
     other = stack.post("buy").json()["id"]
     folder_of(stack, other).request_stop()
@@ -134,17 +134,17 @@ def test_a_stop_whose_web_process_died_in_the_middle_is_completed(stack: FakeSta
 
 def test_the_limits_of_a_run_look_at_its_signs_of_life(project: Project) -> None:
     limits = Limits(project.settings(RUN_TIMEOUT="100", RUN_IDLE_TIMEOUT="10"), 1000.0)
-    assert limits.passed(1009.0, "a") is None
-    assert limits.passed(1019.0, "a") is None
-    assert limits.passed(1019.5, "a") == idle(10)
-    assert limits.passed(1020.0, "b") is None
-    assert limits.passed(1100.5, "c") == too_long(100)
+    assert limits.exceeded(1009.0, "a") is None
+    assert limits.exceeded(1019.0, "a") is None
+    assert limits.exceeded(1019.5, "a") == idle_timeout_exceeded(10)
+    assert limits.exceeded(1020.0, "b") is None
+    assert limits.exceeded(1100.5, "c") == run_timeout_exceeded(100)
 
 
 def test_without_an_idle_limit_a_quiet_run_goes_on(project: Project) -> None:
     limits = Limits(project.settings(RUN_TIMEOUT="100"), 0.0)
-    assert limits.passed(99.0, "a") is None
-    assert limits.passed(100.5, "a") == too_long(100)
+    assert limits.exceeded(99.0, "a") is None
+    assert limits.exceeded(100.5, "a") == run_timeout_exceeded(100)
 
 
 # Redis
@@ -167,7 +167,7 @@ def test_a_redis_that_takes_no_writes_is_named(stack: FakeStack, monkeypatch: py
         raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
 
     stack.project.add_task("buy")
-    monkeypatch.setattr("jobs.queue.accept.RateLimitRegistry.register", full)
+    monkeypatch.setattr("jobs.queue.job.RateLimitRegistry.register", full)
     response = stack.post("buy")
     assert response.status_code == 503
     assert "Redis does not take it (command not allowed when used memory > 'maxmemory'.)" in response.json()["detail"]
@@ -182,9 +182,9 @@ def test_a_late_word_of_a_worker_about_a_job_that_redis_lost_is_no_job(stack: Fa
     stack.redis.hset(f"rq:job:{run_id}", "meta", "{}")
     send_heartbeat(stack.redis, "living", run_id)
     assert stack.get(run_id)["current_state"] == "RUNNING"
-    reconciler = stack.reconciler()
+    recovery = stack.recovery()
     for _ in range(3):
-        reconciler.reconcile()
+        recovery.run_once()
     assert stack.get(run_id)["current_state"] == "RUNNING"
 
 
@@ -230,9 +230,9 @@ def test_a_run_whose_start_cannot_be_recorded_is_not_started_and_says_why(
         run = stack.get(run_id)
         assert (run["current_state"], run["reason"]) == ("ERROR", "cli_error")
         assert "its record cannot be written (No space left on device)" in run["error_message"]
-        stack.reconciler().reconcile()
+        stack.recovery().run_once()
     assert not folder_of(stack, run_id).log.exists()
-    stack.reconciler().reconcile()
+    stack.recovery().run_once()
     stack.redis.flushall()
     assert stack.get(run_id) == run, "the record says it as soon as the disk takes it"
 
@@ -255,9 +255,9 @@ def test_an_outcome_that_the_disk_does_not_take_is_told_by_redis_and_recorded_la
         stack.work()
         run = stack.get(run_id)
         assert run["current_state"] == "FINISHED"
-        stack.reconciler().reconcile()
+        stack.recovery().run_once()
     assert stack.get(run_id) == run
-    stack.reconciler().reconcile()
+    stack.recovery().run_once()
     stack.redis.flushall()
     assert stack.get(run_id) == run
 
@@ -298,11 +298,11 @@ def test_a_job_whose_run_was_closed_without_redis_frees_the_place_of_its_task(st
     stack.redis.zadd("rq:wip:bugninja", {f"{first}:execution": 9e12})
     outcome = {"state": "ERROR", "reason": "interrupted", "error_message": "x", "finished_at": "2026-11-23T08:00:00Z"}
     change_record(stack, first, started_at="2026-11-23T08:00:00Z", worker="dead", outcome=outcome)
-    reconciler = stack.reconciler()
-    reconciler.reconcile()
+    recovery = stack.recovery()
+    recovery.run_once()
     stack.work()
     assert stack.get(second)["current_state"] == "PENDING"
-    reconciler.reconcile()
+    recovery.run_once()
     stack.work()
     assert (stack.get(first)["reason"], stack.get(second)["current_state"]) == ("interrupted", "FINISHED")
 

@@ -1,7 +1,6 @@
 """POST -> queue -> worker -> CLI -> GET, in one process: a fake Redis and RQ's burst worker, but a real CLI process."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from rq.queue import Queue
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
-from jobs.queue.accept import RunQueue
 from jobs.queue.heartbeat import send_heartbeat
+from jobs.queue.job import enqueue
 from tests.project import PASSED, VISIT, traversal_bytes
 from tests.unit.conftest import FakeStack
 
@@ -168,13 +167,12 @@ def test_a_job_that_slipped_in_behind_an_error_is_never_carried_out(
     stack: FakeStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack.project.add_task("buy")
-    enqueue: Callable[..., None] = RunQueue.enqueue
 
-    def enqueue_and_lose_the_answer(queue: RunQueue, meta: Any) -> None:
-        enqueue(queue, meta)
+    def enqueue_and_lose_the_answer(*arguments: Any) -> None:
+        enqueue(*arguments)
         raise RedisConnectionError("the answer was lost")
 
-    monkeypatch.setattr(RunQueue, "enqueue", enqueue_and_lose_the_answer)
+    monkeypatch.setattr("jobs.queue.accept.enqueue", enqueue_and_lose_the_answer)
     assert stack.post("buy").status_code == 503
     assert stack.redis.llen("rq:queue:bugninja") == 1
     (run_id,) = map(as_text, stack.redis.lrange("rq:queue:bugninja", 0, -1))

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from starlette.testclient import TestClient
 
 from app import create_app
 from jobs.api.routes import ENDPOINTS
-from jobs.queue.idempotency import Claim, Claims
+from jobs.queue.idempotency import IdempotencyKeys, Reservation
 from jobs.run.document import RunDocument
 from jobs.services import Services
 from runner.ids import RunId, TaskId
@@ -22,6 +23,7 @@ from tests.project import Project
 from tests.unit.conftest import FakeStack
 
 FRONT_END = "http://localhost:5173"
+ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-of-20-chars!"
 
 
@@ -75,7 +77,7 @@ def guarded(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestC
     project.add_task("buy")
     server = fakeredis.FakeServer()
     redis, reader = fakeredis.FakeRedis(server=server), fakeredis.FakeAsyncRedis(server=server)
-    app = create_app(project.settings(API_TOKEN=TOKEN), lambda settings: Services.build(settings, redis, reader))
+    app = create_app(project.settings(API_TOKEN=TOKEN), partial(Services.build, writing=redis, reading=reader))
     with TestClient(app, "http://127.0.0.1:8000") as client:
         yield client
 
@@ -329,8 +331,7 @@ def test_a_request_that_was_refused_leaves_its_key_free(buy: FakeStack) -> None:
     assert start(buy, **key).status_code == 200
 
 
-def test_a_key_whose_run_was_never_accepted_is_free_again(buy: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.queue.accept.WAIT_SECONDS", 0.1)
+def test_a_key_whose_run_was_never_accepted_is_free_again(buy: FakeStack) -> None:
     key = {"Idempotency-Key": "one"}
     first = start(buy, **key).json()["id"]
     (buy.project.root / "tasks" / "buy" / "runs" / first / "run.json").unlink()
@@ -372,11 +373,15 @@ def test_every_route_is_documented(buy: FakeStack) -> None:
     assert "secret_names" not in json.dumps(document)
 
 
-def test_the_readme_names_every_route() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    for operation, _ in ENDPOINTS:
-        fixed = re.split(r"/?{", operation.path)[0]
-        assert f"{operation.method} {fixed}" in readme, operation.path
+def test_the_documentation_names_only_routes_that_exist() -> None:
+    routes = {(op.method, op.path.replace(":path", "")) for op, _ in ENDPOINTS}
+    named = [
+        (method, path)
+        for file in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
+        for method, path in re.findall(r"`(GET|POST) (/[^`? ]*)", file.read_text())
+    ]
+    assert len(named) > 10
+    assert not set(named) - routes - {("GET", "/docs"), ("GET", "/openapi.json")}
 
 
 def test_our_own_faults_can_be_read_by_the_front_end(buy: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -394,14 +399,19 @@ def test_links_that_go_round_in_circles_are_not_found(buy: FakeStack) -> None:
     assert buy.client.get("/tasks/buy/screenshots/a/b.png").status_code == 404
 
 
-def test_waiting_for_keys_holds_up_nobody_who_watches(buy: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.queue.accept.WAIT_SECONDS", 3.0)
+def test_waiting_for_keys_delays_no_get(project: Project) -> None:
+    project.add_task("buy", "visit pass")
+    stack = FakeStack(project, wait_seconds=3.0)
+    with stack.client:
+        check_that_waiting_for_keys_delays_no_get(stack)
+
+
+def check_that_waiting_for_keys_delays_no_get(buy: FakeStack) -> None:
     keys = [f"key{number}" for number in range(45)]
     run_id = start(buy).json()["id"]
     for key in keys:
-        Claims(buy.redis, buy.settings.run_ttl).take(
-            key, Claim("start buy buy_default", RunId("n" * 24), TaskId("buy"))
-        )
+        reservation = Reservation("start buy buy_default", RunId("n" * 24), TaskId("buy"))
+        IdempotencyKeys(buy.redis, buy.settings.run_ttl).reserve(key, reservation)
     with ThreadPoolExecutor(45) as pool:
         waiting = [pool.submit(start, buy, **{"Idempotency-Key": key}) for key in keys]
         assert buy.client.get(f"/test-runs/{run_id}").status_code == 200
@@ -409,7 +419,7 @@ def test_waiting_for_keys_holds_up_nobody_who_watches(buy: FakeStack, monkeypatc
         assert {answer.result().status_code for answer in waiting} == {409}
 
 
-def test_the_run_document_in_the_readme_has_the_fields_of_a_run_document() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    example = json.loads(readme.split("```json\n")[1].split("```")[0])
+def test_the_run_document_in_the_documentation_has_the_fields_of_a_run_document() -> None:
+    documentation = (ROOT / "docs" / "rest.md").read_text()
+    example = json.loads(documentation.split("```json\n")[1].split("```")[0])
     assert list(example) == [field.name for field in msgspec.structs.fields(RunDocument)]

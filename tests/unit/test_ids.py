@@ -1,6 +1,6 @@
 import pytest
 
-from runner.ids import new_run_id, parse_run_id, parse_task_id, shown
+from runner.ids import new_run_id, parse_run_id, parse_task_id, printable
 
 NOT_IDS = [
     "", ".", "..", "../x", "a/b", "%2e%2e", "-rf", "a\0b", "a" * 10_000, "UPPER", "ünï", "a b", "a\n", "٣",
@@ -29,5 +29,5 @@ def test_names_of_task_folders_are_task_ids(text: str) -> None:
 
 
 def test_a_bad_id_is_shown_short_and_printable() -> None:
-    assert shown("a\0b\nc") == "a?b?c"
-    assert shown("x" * 10_000) == "x" * 60 + "..."
+    assert printable("a\0b\nc") == "a?b?c"
+    assert printable("x" * 10_000) == "x" * 60 + "..."

@@ -508,7 +508,7 @@ def test_a_job_that_was_cancelled_behind_our_back_is_over_when_a_worker_has_said
     run_id = stack.post("buy").json()["id"]
     Job.fetch(run_id, stack.redis, JSONSerializer).cancel()
     assert (stack.get(run_id)["current_state"], listed(stack)["items"][0]["current_state"]) == ("PENDING", "PENDING")
-    stack.reconciler().reconcile()
+    stack.recovery().run_once()
     run = stack.get(run_id)
     assert (run["current_state"], run["reason"], run["finished_at"] is None) == ("ERROR", "stopped", False)
     assert listed(stack)["items"][0]["finished_at"] == run["finished_at"]

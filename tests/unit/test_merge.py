@@ -5,19 +5,21 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobs.run.document import BrowserConfig, Origin, Reason, RunDocument, RunType, State
-from jobs.run.document import TestCase as Case
-from jobs.run.merge import FileRun, JobState, file_document, newest
-from jobs.run.merge import run_document as merged
+from jobs.run.document import RunDocument, newest
+from jobs.run.document import run_document as document_of
 from jobs.run.record import (
     Outcome,
     RunRecord,
     record_from_job_meta,
     record_from_json,
+    record_of_file,
     record_to_job_meta,
     record_to_json,
 )
+from jobs.run.state import JobState, Origin, Reason, RunType, State
 from jobs.run.steps import brain_states
+from jobs.run.test_case import BrowserConfig
+from jobs.run.test_case import TestCase as Case
 from runner.ids import RunId, TaskId
 from runner.project.run_files import Reading
 from runner.project.task import Browser, Viewport
@@ -42,8 +44,8 @@ FAILED_META = msgspec.structs.replace(
 )
 
 
-def run_document(meta: RunRecord, job: JobState, steps: Traversal | None) -> RunDocument:
-    return merged(meta, job, Reading(steps, None, None), [])
+def run_document(record: RunRecord, job: JobState, steps: Traversal | None) -> RunDocument:
+    return document_of(record, job, Reading(steps, None, None), [])
 
 
 def traversal(*args: Any, **kwargs: Any) -> Traversal:
@@ -54,14 +56,13 @@ def traversal(*args: Any, **kwargs: Any) -> Traversal:
     ("meta", "job", "state", "reason"),
     [
         (QUEUED, JobState.WAITING, "PENDING", None),
-        (STARTED, JobState.ACTIVE, "RUNNING", None),
-        (QUEUED, JobState.ACTIVE, "RUNNING", None),  # the worker has it, and has not said so yet
+        (STARTED, JobState.STARTED, "RUNNING", None),
+        (QUEUED, JobState.STARTED, "RUNNING", None),  # the worker has it, and has not said so yet
         (QUEUED, JobState.UNKNOWN, "PENDING", None),  # Redis is away: what the disk knows
         (STARTED, JobState.UNKNOWN, "RUNNING", None),
-        (STARTED, JobState.FAILED, "RUNNING", None),  # not over until somebody recorded how it ended
-        (STARTED, JobState.STOPPED, "RUNNING", None),
-        (QUEUED, JobState.STOPPED, "PENDING", None),
-        (STARTED, JobState.ENDED, "RUNNING", None),
+        (STARTED, JobState.ENDED, "RUNNING", None),  # not over until somebody recorded how it ended
+        (STARTED, JobState.CANCELED, "RUNNING", None),
+        (QUEUED, JobState.CANCELED, "PENDING", None),
         (STARTED, JobState.ABSENT, "RUNNING", None),
         (QUEUED, JobState.ABSENT, "PENDING", None),
         *((PASSED_META, job, "FINISHED", None) for job in JobState),  # a final state never changes
@@ -133,15 +134,26 @@ def test_actions_without_a_brain_state_are_not_hidden() -> None:
     assert ids == ["action_0", "action_1"]
 
 
-def test_a_run_made_by_hand_is_told_from_its_file() -> None:
-    run = FileRun(RUN, TASK, QUEUED.test_case, None, NOW, NOW + timedelta(seconds=30), abandoned=True)
-    document = file_document(run, Reading(traversal([VISIT, PASSED], "SUCCESSFUL"), None, 1.0))
+def by_hand(reading: Reading, *, abandoned: bool = True) -> RunDocument:
+    record = record_of_file(TASK, RUN, reading, abandoned=abandoned)
+    assert record is not None
+    return document_of(record, JobState.ABSENT, reading, [])
+
+
+def test_a_run_made_by_hand_has_the_record_that_its_file_gives() -> None:
+    modified = (NOW + timedelta(seconds=30)).timestamp()
+    name = f"traverse_{NOW.astimezone():%Y%m%d_%H%M%S}_{RUN}.json"
+    document = by_hand(Reading(traversal([VISIT, PASSED], "SUCCESSFUL"), None, modified, name))
     assert (document.current_state, document.origin, document.run_type) == ("FINISHED", "CLI", "AGENTIC")
     assert (document.started_at, document.finished_at) == (NOW, NOW + timedelta(seconds=30))
-    being_written = file_document(run._replace(abandoned=False), Reading(traversal([VISIT]), None, 1.0))
+    assert (document.duration, document.traversal_id, document.adopted) == (30.0, RUN, False)
+    being_written = by_hand(Reading(traversal([VISIT]), None, modified, name), abandoned=False)
     assert (being_written.current_state, being_written.finished_at) == ("RUNNING", None)
-    lost = file_document(run, Reading(None, "it is not whole JSON", 1.0))
+    lost = by_hand(Reading(None, "it is not whole JSON", modified, name))
     assert (lost.current_state, lost.reason) == ("ERROR", "lost")
+    replay = by_hand(Reading(traversal([VISIT], "SUCCESSFUL", run_type="REPLAY"), None, modified, name))
+    assert replay.run_type == "REPLAY"
+    assert record_of_file(TASK, RUN, Reading(None, None, None), abandoned=False) is None, "there is no file"
 
 
 def test_the_metadata_survives_redis_and_the_disk() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobs.prune import carry_out, choose, main, make_plans
-from jobs.run.document import Origin, Reason, RunType, State
+from jobs.prune import choose, delete_run, main, make_plans
+from jobs.run.state import Origin, Reason, RunType, State
 from jobs.status.entry import Entry
 from runner.ids import RunId, TaskId
 from tests.project import PASSED, VISIT, traversal_bytes
@@ -25,7 +25,7 @@ def entry(name: str, age_days: float, state: State = State.FINISHED, task: str =
     made = Entry(
         run_id=RunId(name), task_id=TaskId(task), state=state, reason=None, queued_at=over, started_at=over,
         finished_at=over, passed_steps=0, failed_steps=0, run_type=RunType.AGENTIC, origin=Origin.WEB_UI,
-        test_case=None, browser_config=None, traversal_id=RunId(name), read=None,
+        test_case=None, browser_config=None, traversal_id=RunId(name), files=None,
     )  # fmt: skip
     return msgspec.structs.replace(made, **changes)
 
@@ -99,7 +99,7 @@ def test_a_run_is_deleted_with_all_that_there_is_of_it(pruned: tuple[FakeStack, 
     assert {plan.entry.run_id for plan in plans} == {ours, hand}
     assert all(plan.size > 2000 for plan in plans)
     for plan in plans:
-        carry_out(plan, stack.redis)
+        delete_run(plan, stack.redis)
     left = files(stack.settings.tasks_root / "buy")
     assert not [name for name in left if ours in name or hand in name]
     assert f"runs/{waiting}/run.json" in left
@@ -122,7 +122,7 @@ def test_links_are_deleted_and_not_followed(pruned: tuple[FakeStack, str, str], 
     (folder / "screenshots" / ours / "link").symlink_to(outside)
     (folder / "videos" / f"{ours}-link").symlink_to(outside)
     for plan in make_plans(stack.project.settings(RUNS_KEEP_DAYS="30"), datetime.now(UTC)):
-        carry_out(plan, stack.redis)
+        delete_run(plan, stack.redis)
     assert (outside / "precious.txt").exists()
     assert not (folder / "videos" / f"{ours}-link").is_symlink()
 
@@ -168,4 +168,4 @@ def test_without_redis_nothing_is_deleted(
 
 def test_settings_that_cannot_be_used_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([], {"RUNS_KEEP": "many"}) == 1
-    assert "RUNS_KEEP is 'many'; expected is a whole number" in capsys.readouterr().err
+    assert "RUNS_KEEP must be an integer from 0 to 1000000, got 'many'." in capsys.readouterr().err

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from runner.cli.log_file import LogFile
 from runner.redaction import Redactor, Secret
-from runner.secrets import secrets_of_environment, secrets_of_task, secrets_of_traversal
+from runner.secrets import read_environment_secrets, secrets_of_task, secrets_of_traversal
 
 VALUE = 'pa ss"w\\ö/rd'
 REDACT = Redactor([Secret("PASSWORD", VALUE)])
@@ -101,7 +101,7 @@ def test_secrets_of_a_task_and_of_a_traversal() -> None:
 def test_secrets_of_the_environment_and_the_projects_env_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text('OPENAI_API_KEY=from-file\nexport \'broken\nOTHER=x\nDB_PASSWORD="quoted one"\n')
     environ = {"MY_TOKEN": "from-env", "A_SECRET": "abc", "PATH": "/bin", "HOME": "/home/ada"}
-    found = {secret.name: secret for secret in secrets_of_environment(environ, tmp_path)}
+    found = {secret.name: secret for secret in read_environment_secrets(environ, tmp_path)}
     assert found["MY_TOKEN"].value == "from-env"
     assert found["OPENAI_API_KEY"].value == "from-file"
     assert found["DB_PASSWORD"].value == "quoted one"
@@ -142,12 +142,8 @@ def test_a_log_follows_its_cli_without_waiting_for_the_end_of_a_line(tmp_path: P
     log.close()
 
 
-def test_a_log_that_grows_without_end_keeps_its_beginning_and_its_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("runner.cli.log_file.KEPT_BYTES", 1000)
-    monkeypatch.setattr("runner.cli.log_file.TAIL_BYTES", 100)
-    log = LogFile(tmp_path / "cli.log", Redactor([]))
+def test_a_log_that_grows_without_end_keeps_its_beginning_and_its_end(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "cli.log", Redactor([]), kept_bytes=1000, tail_bytes=100)
     for number in range(1000):
         log.feed(f"line {number}\n".encode())
     log.close()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from runner.ids import RunId, TaskId
-from runner.project.run_files import RunFiles, started_at, traversal_run_id
+from runner.project.run_files import NOTHING_YET, RunFiles, started_at, traversal_run_id
 from tests.project import PASSED, VISIT, Project, traversal_bytes
 
 RUN, TASK = RunId("r" * 24), TaskId("t")
@@ -56,7 +56,7 @@ def test_a_project_without_tasks_knows_no_run(tmp_path: Path) -> None:
 
 def test_half_a_file_leaves_the_last_good_steps_and_says_so(files: RunFiles, folder: Path) -> None:
     path = folder / NAME
-    assert files.read(TASK, RUN) == (None, None, None)
+    assert files.read(TASK, RUN) == NOTHING_YET
     path.write_bytes(traversal_bytes([VISIT]))
     first = files.read(TASK, RUN)
     assert first.traversal is not None

@@ -14,7 +14,7 @@ from rq.job import Job
 
 from jobs.queue.heartbeat import heartbeat_key, send_heartbeat
 from jobs.run.record import RunRecord, record_from_json, record_to_json
-from jobs.worker.adopt import claim_key
+from jobs.worker.adopt import adoption_key
 from runner.ids import RunId, TaskId
 from runner.project.run_folder import RunFolder
 from tests.project import FAULT, PASSED, VISIT, Project, make_action, make_traversal, traversal_bytes
@@ -46,7 +46,7 @@ def test_the_only_file_that_appeared_is_adopted_and_said_to_be(stack: FakeStack)
     assert (run["current_state"], run["traversal_id"], run["adopted"]) == ("FINISHED", OTHER, True)
     assert run["id"] != OTHER
     assert len(run["brain_states"]) == 2
-    assert stack.redis.get(claim_key(RunId(OTHER))) == run["id"].encode()
+    assert stack.redis.get(adoption_key(RunId(OTHER))) == run["id"].encode()
 
 
 def test_the_file_that_the_cli_names_is_adopted_while_it_runs_and_among_others(stack: FakeStack) -> None:
@@ -67,7 +67,7 @@ def test_a_file_that_was_there_before_or_is_another_runs_is_not_adopted(stack: F
     (folder / "traversals" / f"traverse_20261123_080000_{OTHER}.json").write_bytes(traversal_bytes([PASSED]))
     assert stack.run("buy")["traversal_id"] is None
     (folder / "behaviour").write_text(f"other-id:{THIRD} pass")
-    stack.redis.set(claim_key(RunId(THIRD)), "another run")
+    stack.redis.set(adoption_key(RunId(THIRD)), "another run")
     assert stack.run("buy")["traversal_id"] is None
 
 
@@ -125,15 +125,15 @@ def test_the_run_of_a_dead_worker_is_interrupted_and_the_next_gets_its_turn(stac
     stack.project.add_task("buy")
     dead = started(stack, "dead")
     waiting = stack.post("buy").json()["id"]
-    reconciler = stack.reconciler()
+    recovery = stack.recovery()
     for _ in range(3):
         send_heartbeat(stack.redis, "dead", dead)
-        reconciler.reconcile()
+        recovery.run_once()
         assert stack.get(dead)["current_state"] == "RUNNING"
     stack.redis.delete(heartbeat_key("dead"))
-    reconciler.reconcile()
+    recovery.run_once()
     assert stack.get(dead)["current_state"] == "RUNNING", "one missing sign of life is not enough"
-    reconciler.reconcile()
+    recovery.run_once()
     assert (stack.get(dead)["current_state"], stack.get(dead)["reason"]) == ("ERROR", "interrupted")
     stack.work()
     assert stack.get(waiting)["current_state"] == "FINISHED"
@@ -144,12 +144,12 @@ def test_an_accepted_run_that_redis_forgot_is_enqueued_again_once(stack: FakeSta
     run_id = stack.post("buy").json()["id"]
     stack.redis.flushall()
     now = [0.0]
-    reconciler = stack.reconciler(lambda: now[0])
+    recovery = stack.recovery(lambda: now[0])
     for now[0] in (0.0, 14.0):
-        reconciler.reconcile()
+        recovery.run_once()
         assert not stack.redis.exists(f"rq:job:{run_id}"), "a run that was accepted just now may be on its way"
     for now[0] in (16.0, 17.0, 40.0):
-        reconciler.reconcile()
+        recovery.run_once()
     stack.work()
     assert stack.get(run_id)["current_state"] == "FINISHED"
     assert folder_of(stack, "buy", run_id).log.read_text() == "ran\n"
@@ -158,16 +158,16 @@ def test_an_accepted_run_that_redis_forgot_is_enqueued_again_once(stack: FakeSta
 def test_a_started_run_that_redis_forgot_goes_on_as_long_as_its_worker_lives(stack: FakeStack) -> None:
     stack.project.add_task("buy")
     run_id = started(stack, "living")
-    reconciler = stack.reconciler()
+    recovery = stack.recovery()
     for _ in range(3):
         stack.redis.flushall()
-        reconciler.reconcile()
+        recovery.run_once()
         send_heartbeat(stack.redis, "living", run_id)
-        reconciler.reconcile()
+        recovery.run_once()
         assert stack.get(run_id)["current_state"] == "RUNNING"
     send_heartbeat(stack.redis, "living", None)
-    reconciler.reconcile()
-    reconciler.reconcile()
+    recovery.run_once()
+    recovery.run_once()
     assert (stack.get(run_id)["current_state"], stack.get(run_id)["reason"]) == ("ERROR", "interrupted")
 
 
@@ -176,10 +176,10 @@ def test_a_job_that_was_popped_by_a_worker_that_died_goes_back_to_the_front(stac
     stack.project.add_task("sell")
     popped, next_one = stack.post("buy").json()["id"], stack.post("sell").json()["id"]
     stack.redis.lmove("rq:queue:bugninja", "rq:queue:bugninja:intermediate", "LEFT", "RIGHT")
-    reconciler = stack.reconciler()
-    reconciler.reconcile()
+    recovery = stack.recovery()
+    recovery.run_once()
     assert stack.redis.lrange("rq:queue:bugninja", 0, -1) == [next_one.encode()]
-    reconciler.reconcile()
+    recovery.run_once()
     assert stack.redis.lrange("rq:queue:bugninja", 0, -1) == [popped.encode(), next_one.encode()]
     assert stack.redis.llen("rq:queue:bugninja:intermediate") == 0
 
@@ -187,10 +187,10 @@ def test_a_job_that_was_popped_by_a_worker_that_died_goes_back_to_the_front(stac
 def test_one_worker_reconciles_at_a_time(stack: FakeStack) -> None:
     stack.project.add_task("buy")
     dead = started(stack, "dead")
-    stack.redis.set("bugninja-runner:reconcile", "taken")
-    reconciler = stack.reconciler()
+    stack.redis.set("bugninja-runner:recovery", "taken")
+    recovery = stack.recovery()
     for _ in range(3):
-        reconciler.reconcile()
+        recovery.run_once()
     assert stack.get(dead)["current_state"] == "RUNNING"
 
 
@@ -199,7 +199,7 @@ def test_a_final_state_never_changes(stack: FakeStack) -> None:
     run = stack.run("buy")
     stack.redis.flushall()
     for _ in range(2):
-        stack.reconciler().reconcile()
+        stack.recovery().run_once()
     assert stack.get(run["id"]) == run
 
 
@@ -495,8 +495,7 @@ class StackInThisEnvironment:
     """The same stack, whose web process was started in the environment as it is now."""
 
     def __init__(self, stack: FakeStack) -> None:
-        self.fresh = FakeStack(stack.project)
-        self.fresh.redis = stack.redis
+        self.fresh = FakeStack(stack.project, stack.server)
 
     def __enter__(self) -> FakeStack:
         self.fresh.client.__enter__()

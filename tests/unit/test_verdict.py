@@ -5,9 +5,20 @@ from typing import Any
 
 import pytest
 
-from jobs.run.document import Reason, State
-from jobs.run.verdict import SHUT_DOWN, STOPPED, WORKER_DIED, Cut, Ending, idle, judge, judge_file, result_of, too_long
-from runner.cli.command import ProcessEnd
+from jobs.run.state import Reason, State
+from jobs.run.verdict import (
+    SHUT_DOWN,
+    STOPPED,
+    WORKER_DIED,
+    CliResult,
+    Interruption,
+    idle_timeout_exceeded,
+    judge,
+    judge_file,
+    result_of,
+    run_timeout_exceeded,
+)
+from runner.cli.command import ProcessExit
 from runner.project.run_files import NOTHING_YET, Reading
 from runner.project.traversal import Traversal, parse_traversal
 from tests.project import FAULT, PASSED, VISIT, make_traversal
@@ -17,13 +28,15 @@ def reading(*args: Any, problem: str | None = None, **kwargs: Any) -> Reading:
     return Reading(parse_traversal(json.dumps(make_traversal(*args, **kwargs)).encode()), problem, 1.0)
 
 
-def ending(code: int | None = 0, signal: str | None = None, cut: Cut | None = None, words: str | None = "W.") -> Ending:
-    return Ending(ProcessEnd(code, signal), cut, None, words)
+def cli_result(
+    code: int | None = 0, signal: str | None = None, interruption: Interruption | None = None, words: str | None = "W."
+) -> CliResult:
+    return CliResult(ProcessExit(code, signal), interruption, last_words=words)
 
 
-OK = ending()
+OK = cli_result()
 HALF = reading([VISIT], problem="it is not whole JSON")
-NOT_STARTED = Ending(None, None, "The command 'x' could not be started: no such program.", None)
+NOT_STARTED = CliResult(None, start_error="The command 'x' could not be started: no such program.")
 
 TABLE = [
     # what the test is about, how the CLI ended, what it wrote, state, reason, words of the message
@@ -32,33 +45,33 @@ TABLE = [
     ("a file without status, done", OK, reading([VISIT, PASSED], None), "FINISHED", None, None),
     ("a done without success means success", OK, reading([("done", {"text": "x"})], None), "FINISHED", None, None),
     ("done, but the status was never written", OK, reading([PASSED], "PENDING"), "FINISHED", None, None),
-    ("passed, then exit 1", ending(1), reading([PASSED], "SUCCESSFUL"), "FINISHED", None, "exit code 1 afterwards"),
-    ("passed, then a signal", ending(None, "SIGSEGV"), reading([PASSED], "SUCCESSFUL"), "FINISHED", None, "SIGSEGV"),
-    ("passed, then hung", ending(None, "SIGKILL", too_long(60)), reading([PASSED], "SUCCESSFUL"), "FINISHED", None, "timeout"),
-    ("passed, then its worker died", Ending(None, WORKER_DIED), reading([PASSED], "SUCCESSFUL"), "FINISHED", None, "interrupted"),
-    ("failed, then its worker died", Ending(None, WORKER_DIED), reading([FAULT], "FAILED"), "FAILED", "test_failed", "cart"),
-    ("a replay that was cut off", Ending(None, WORKER_DIED, is_replay=True), reading([VISIT], "SUCCESSFUL"), "ERROR", "interrupted", "died"),
+    ("passed, then exit 1", cli_result(1), reading([PASSED], "SUCCESSFUL"), "FINISHED", None, "exit code 1 afterwards"),
+    ("passed, then a signal", cli_result(None, "SIGSEGV"), reading([PASSED], "SUCCESSFUL"), "FINISHED", None, "SIGSEGV"),
+    ("passed, then hung", cli_result(None, "SIGKILL", run_timeout_exceeded(60)), reading([PASSED], "SUCCESSFUL"), "FINISHED", None, "timeout"),
+    ("passed, then its worker died", CliResult(None, WORKER_DIED), reading([PASSED], "SUCCESSFUL"), "FINISHED", None, "interrupted"),
+    ("failed, then its worker died", CliResult(None, WORKER_DIED), reading([FAULT], "FAILED"), "FAILED", "test_failed", "cart"),
+    ("a replay that was interrupted", CliResult(None, WORKER_DIED, is_replay=True), reading([VISIT], "SUCCESSFUL"), "ERROR", "interrupted", "died"),
     ("failed by done", OK, reading([VISIT, FAULT], "FAILED"), "FAILED", "test_failed", "The cart is empty"),
     ("failed by done, no status", OK, reading([VISIT, FAULT], None), "FAILED", "test_failed", "The cart is empty"),
     ("done without success beats the status", OK, reading([FAULT], "SUCCESSFUL"), "FAILED", "test_failed", "cart"),
     ("FAILED with actions, no done", OK, reading([VISIT], "FAILED"), "FAILED", "test_failed", "W."),
-    ("FAILED with actions, nothing said", ending(words=None), reading([VISIT], "FAILED"), "FAILED", "test_failed", "did not say"),
-    ("FAILED, then exit 1", ending(1), reading([VISIT], "FAILED"), "FAILED", "test_failed", "W."),
+    ("FAILED with actions, nothing said", cli_result(words=None), reading([VISIT], "FAILED"), "FAILED", "test_failed", "did not say"),
+    ("FAILED, then exit 1", cli_result(1), reading([VISIT], "FAILED"), "FAILED", "test_failed", "W."),
     ("FAILED without actions", OK, reading([], "FAILED"), "ERROR", "cli_error", "could not start the test. It said: W."),
     ("no done at the end", OK, reading([VISIT], "PENDING"), "ERROR", "no_result", "after 1 actions without saying"),
     ("no done, no status", OK, reading([VISIT], None), "ERROR", "no_result", "after 1 actions"),
     ("nothing written", OK, NOTHING_YET, "ERROR", "cli_error", "without writing a traversal. It said: W."),
-    ("nothing written, nothing said", ending(words=None), NOTHING_YET, "ERROR", "cli_error", "It printed nothing"),
-    ("exit 1", ending(1), NOTHING_YET, "ERROR", "cli_error", "exit code 1. It said: W."),
-    ("exit 1 in the middle", ending(1), reading([VISIT], "PENDING"), "ERROR", "cli_error", "exit code 1"),
-    ("a signal in the middle", ending(None, "SIGKILL"), reading([VISIT], "PENDING"), "ERROR", "cli_error", "by SIGKILL"),
+    ("nothing written, nothing said", cli_result(words=None), NOTHING_YET, "ERROR", "cli_error", "It printed nothing"),
+    ("exit 1", cli_result(1), NOTHING_YET, "ERROR", "cli_error", "exit code 1. It said: W."),
+    ("exit 1 in the middle", cli_result(1), reading([VISIT], "PENDING"), "ERROR", "cli_error", "exit code 1"),
+    ("a signal in the middle", cli_result(None, "SIGKILL"), reading([VISIT], "PENDING"), "ERROR", "cli_error", "by SIGKILL"),
     ("half a file", OK, HALF, "ERROR", "cli_error", "cannot be used: it is not whole JSON"),
     ("half a file that once had passed", OK, reading([PASSED], "SUCCESSFUL", problem="bad"), "ERROR", "cli_error", "bad"),
     ("a command that does not exist", NOT_STARTED, NOTHING_YET, "ERROR", "cli_error", "no such program"),
-    ("timeout", ending(None, "SIGTERM", too_long(60)), reading([VISIT]), "ERROR", "timeout", "longer than 60 seconds"),
-    ("idle", ending(None, "SIGTERM", idle(30)), reading([VISIT]), "ERROR", "timeout", "printed nothing for 30 seconds"),
-    ("stopped", ending(None, "SIGTERM", STOPPED), reading([VISIT]), "ERROR", "stopped", "by a user"),
-    ("interrupted", ending(None, "SIGTERM", SHUT_DOWN), NOTHING_YET, "ERROR", "interrupted", "shut down"),
+    ("timeout", cli_result(None, "SIGTERM", run_timeout_exceeded(60)), reading([VISIT]), "ERROR", "timeout", "longer than 60 seconds"),
+    ("idle", cli_result(None, "SIGTERM", idle_timeout_exceeded(30)), reading([VISIT]), "ERROR", "timeout", "printed nothing for 30 seconds"),
+    ("stopped", cli_result(None, "SIGTERM", STOPPED), reading([VISIT]), "ERROR", "stopped", "by a user"),
+    ("interrupted", cli_result(None, "SIGTERM", SHUT_DOWN), NOTHING_YET, "ERROR", "interrupted", "shut down"),
 ]  # fmt: skip
 
 
@@ -66,7 +79,7 @@ TABLE = [
     ("end", "written", "state", "reason", "words"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
 )
 def test_a_run_ends_in_the_state_that_is_true(
-    end: Ending, written: Reading, state: str, reason: str | None, words: str | None
+    end: CliResult, written: Reading, state: str, reason: str | None, words: str | None
 ) -> None:
     verdict = judge(end, written)
     assert (verdict.state, verdict.reason) == (state, reason)

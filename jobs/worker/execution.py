@@ -1,0 +1,179 @@
+"""One run in the hands of a worker: start its CLI, watch it, end it in time, record the outcome."""
+
+import logging
+import os
+import time
+
+import msgspec
+from redis.exceptions import RedisError
+
+from jobs.queue.connection import without_waiting
+from jobs.queue.job import Job, restore_if_lost
+from jobs.queue.records import close_executed, save_record
+from jobs.run.record import RunRecord
+from jobs.run.state import RunType
+from jobs.run.verdict import (
+    SHUT_DOWN,
+    STOPPED,
+    WORKER_DIED,
+    CliResult,
+    Interruption,
+    idle_timeout_exceeded,
+    run_timeout_exceeded,
+)
+from jobs.worker.adopt import FileSearch
+from runner.cli.command import ProcessExit, Replay, build_command
+from runner.cli.output import last_title, last_words
+from runner.cli.process import CliProcess
+from runner.errors import CommandNotStarted
+from runner.files import read_tail
+from runner.log import log_event
+from runner.project.run_files import RunFiles
+from runner.project.run_folder import RunFolder
+from runner.settings import Settings
+
+TICK = 0.25  # seconds between two checks of the deadlines and of requests to stop
+SHUTDOWN_GRACE = 2.0  # seconds between SIGTERM and SIGKILL for the CLI at shutdown; honcho gives the whole stack 5
+JOB_CHECK_SECONDS = 3.0  # between two checks whether Redis still has the job
+LOG_TAIL = 64 * 1024  # bytes of the log in which the last words are looked for
+
+
+class ShutdownFlag:
+    """Whether the worker of this run is being shut down."""
+
+    is_set = False
+
+
+class Limits:
+    """The deadlines of a run. The clock is the caller's: seconds that only grow."""
+
+    def __init__(self, settings: Settings, now: float) -> None:
+        self._run_timeout, self._idle_timeout = settings.run_timeout, settings.run_idle_timeout
+        self._started = self._last_active = now
+        self._activity: object = None
+
+    def exceeded(self, now: float, activity: object) -> Interruption | None:
+        """The deadline that has passed; `activity` is another value whenever the run has done something."""
+        if activity != self._activity:
+            self._activity, self._last_active = activity, now
+        if now - self._started > self._run_timeout:
+            return run_timeout_exceeded(self._run_timeout)
+        if self._idle_timeout and now - self._last_active > self._idle_timeout:
+            return idle_timeout_exceeded(self._idle_timeout)
+        return None
+
+
+class Execution:
+    """One run. Make it before the CLI starts: files that are there by then belong to other runs."""
+
+    def __init__(
+        self,
+        job: Job,
+        folder: RunFolder,
+        record: RunRecord,
+        files: RunFiles,
+        settings: Settings,
+        shutdown: ShutdownFlag,
+    ) -> None:
+        self.job, self.folder, self.record = job, folder, record
+        self._files, self._settings, self._shutdown = files, settings, shutdown
+        self._search = FileSearch(files, folder, job.connection, settings.run_ttl)
+        self._worker_pid = os.getppid()
+        self._job_checked = 0.0
+
+    def run(self) -> RunRecord:
+        """Run the CLI to its end, however it comes; returns the record with the outcome."""
+        result = self._run_cli()
+        self.record = self._with_file(cli_ended=True)
+        return close_executed(self.folder, self.record, result, self.job, self._files)
+
+    def _run_cli(self) -> CliResult:
+        record, redactor = self.record, self._files.redactor(self.record.task_id)
+        command = build_command(self._settings, record.task_id, record.run_id, os.environ, self._replay())
+        try:
+            process = CliProcess(command, record.run_id, self.folder.log, redactor)
+        except CommandNotStarted as error:
+            return CliResult(None, start_error=str(error))
+        log_event("started", run=record.run_id, task=record.task_id, pid=process.pid)
+        try:
+            process_exit, interruption = self._watch(process)
+        finally:
+            left = process.clear()
+            if left:
+                log_event("processes_left", level=logging.ERROR, run=record.run_id, count=left)
+        return self._result(process, process_exit, interruption)
+
+    def _watch(self, process: CliProcess) -> tuple[ProcessExit, Interruption | None]:
+        """Wait for the CLI, or end it as soon as there is a reason to interrupt it."""
+        limits = Limits(self._settings, time.monotonic())
+        while (process_exit := process.wait(TICK)) is None:
+            interruption = self._requested_end() or limits.exceeded(time.monotonic(), self._activity(process))
+            if interruption is not None:
+                return process.end(self._grace()), interruption
+            self._maintain()
+        return process_exit, None
+
+    def _requested_end(self) -> Interruption | None:
+        return STOPPED if self.folder.stop_requested() else self._leaving()
+
+    def _leaving(self) -> Interruption | None:
+        """Why this process has to end soon; None if it has not."""
+        if self._shutdown.is_set:
+            return SHUT_DOWN
+        return WORKER_DIED if os.getppid() != self._worker_pid else None
+
+    def _grace(self) -> float:
+        """Seconds that the CLI has to end by itself."""
+        grace = self._settings.stop_grace
+        return min(grace, SHUTDOWN_GRACE) if self._leaving() else grace
+
+    def _activity(self, process: CliProcess) -> object:
+        """Another value whenever the CLI has printed something or written a step."""
+        return process.printed, self._files.identity(self.record.task_id, self.record.file_id)
+
+    def _maintain(self) -> None:
+        """Keep record and job up to date while the CLI runs, without waiting for Redis; a failure is repaired later."""
+        try:
+            with without_waiting(self.job.connection):
+                record = self._with_file(cli_ended=False)
+                if record is not self.record:
+                    save_record(self.job, self.folder, record)
+                    self.record = record
+                self._check_job()
+        except (RedisError, OSError) as error:
+            log_event("housekeeping_failed", level=logging.WARNING, run=self.record.run_id, error=error)
+
+    def _check_job(self) -> None:
+        """Put the job back if Redis was emptied."""
+        if time.monotonic() < self._job_checked + JOB_CHECK_SECONDS:
+            return
+        self._job_checked = time.monotonic()
+        if restore_if_lost(self.job):
+            log_event("job_put_back", run=self.record.run_id)
+
+    def _with_file(self, *, cli_ended: bool) -> RunRecord:
+        """The record with the ID of the run's file, if that is known by now. Needs Redis to adopt a file only."""
+        if self.record.traversal_id is not None:
+            return self.record
+        found = self._search.find(cli_ended=cli_ended)
+        return self.record if found is None else msgspec.structs.replace(self.record, traversal_id=found)
+
+    def _replay(self) -> Replay | None:
+        if self.record.original_traversal_id is None:
+            return None
+        healing = self.record.run_type is RunType.REPLAY_WITH_HEALING
+        return Replay(self.record.original_traversal_id, healing=healing)
+
+    def _result(self, process: CliProcess, process_exit: ProcessExit, interruption: Interruption | None) -> CliResult:
+        printed = read_tail(self.folder.log, LOG_TAIL).decode("utf-8", errors="replace")
+        is_replay = self._replay() is not None
+        words = last_words(printed)
+        if process.log_problem is not None:
+            words = f"nothing that was kept, since its log could not be written ({process.log_problem})."
+        return CliResult(
+            exit=process_exit,
+            interruption=interruption,
+            last_words=words,
+            replay_title=last_title(printed) if is_replay else None,
+            is_replay=is_replay,
+        )

@@ -1,0 +1,71 @@
+"""The names in folders, listed again only when a folder has changed. May be used by several threads."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+SECOND_NS = 1_000_000_000
+TICK_NS = 50_000_000  # the longest tick of a clock by which file systems stamp that know parts of a second
+
+
+class Listing(NamedTuple):
+    """The entries of a folder at one time."""
+
+    modified: int | None
+    """When the folder last changed, in nanoseconds; None if it was not there."""
+    settled: bool
+    """Whether no entry can be missing that came within the same tick of the file system's clock."""
+    names: Mapping[str, str]
+    """The key of each entry -> its name."""
+
+
+class FolderListings:
+    """The listings of folders, each with a function that gives the key of a name (None for names to ignore)."""
+
+    def __init__(self) -> None:
+        self._listings: dict[str, Listing] = {}
+
+    def names(self, folder: str, key: Callable[[str], str | None], *, keep_keys: bool = True) -> Mapping[str, str]:
+        """The keys and names in the folder now: the very same mapping as before if nothing has changed.
+
+        `keep_keys` says that the key of a name never changes, so that it need not be computed again.
+        """
+        modified = _modified(folder)
+        known = self._listings.get(folder)
+        if known is None or not known.settled or known.modified != modified:
+            settled = modified is None or _is_settled(modified)
+            before = {name: found for found, name in known.names.items()} if known is not None and keep_keys else {}
+            names = {found: name for name in _entries(folder) if (found := before.get(name) or key(name)) is not None}
+            same = known is not None and known.names == names
+            known = Listing(modified, settled, known.names if known is not None and same else names)
+            self._listings[folder] = known
+        return known.names
+
+    def unchanged(self, folder: str) -> Mapping[str, str] | None:
+        """The same without listing the folder: None if its time says that it has to be listed."""
+        listing = self._listings.get(folder)
+        return listing.names if listing and listing.settled and listing.modified == _modified(folder) else None
+
+
+def _modified(folder: str) -> int | None:
+    """When an entry of the folder last came or went, in nanoseconds; None if it is not there."""
+    try:
+        return os.stat(folder).st_mtime_ns
+    except OSError:
+        return None
+
+
+def _is_settled(modified: int) -> bool:
+    """Whether a folder that is listed now, and last changed then, will have another time when it changes again.
+
+    File systems that stamp whole seconds (or even ones) need two of them for that, others a tick of their clock.
+    """
+    return time.time_ns() - modified > (2 * SECOND_NS if modified % SECOND_NS == 0 else TICK_NS)
+
+
+def _entries(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
