@@ -3,16 +3,13 @@
 import os
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from jobs.api.errors import EXCEPTION_HANDLERS
 from jobs.api.guard import guard
-from jobs.api.openapi import openapi
-from jobs.api.routes import ENDPOINTS, routes
-from jobs.api.runs import API_PREFIX
+from jobs.api.routes import describe, routes
 from jobs.api.server import make_lifespan, serve
 from jobs.services import Services
 from runner.errors import SettingsError
@@ -27,9 +24,7 @@ def create_app(settings: Settings, connect: Callable[[Settings], Services] = Ser
     app = Starlette(
         routes=routes(), lifespan=make_lifespan(settings, connect), exception_handlers=dict(EXCEPTION_HANDLERS)
     )
-    operations = [operation for operation, _ in ENDPOINTS]
-    needs_token = bool(settings.api_token)
-    app.state.openapi = openapi(operations, version("bugninja-runner"), API_PREFIX, needs_token=needs_token)
+    app.state.openapi = describe(needs_token=bool(settings.api_token))
     return guard(app, settings)
 
 

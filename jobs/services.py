@@ -1,6 +1,5 @@
 """All services of the web process, on one set of connections and caches."""
 
-import os
 from typing import Any, NamedTuple, Self
 
 from redis import Redis
@@ -16,9 +15,8 @@ from jobs.status.lists import RunLists
 from jobs.status.reader import RunReader
 from jobs.status.tasks import Tasks
 from runner.project.catalog import TaskCatalog
-from runner.project.run_files import RunFiles
+from runner.project.run_files import project_files
 from runner.project.watch import watch
-from runner.secrets import read_environment_secrets
 from runner.settings import Settings
 
 
@@ -48,7 +46,7 @@ class Services(NamedTuple):
         watch: Watch = watch,
     ) -> Self:
         """The services on these connections; nothing is read or sent yet."""
-        files = RunFiles(settings.tasks_root, read_environment_secrets(os.environ, settings.project_root))
+        files = project_files(settings)
         catalog = TaskCatalog(settings.tasks_root)
         history = RunHistory(files, catalog, fresh_seconds)
         cache: ResponseCache[Any] = ResponseCache()

@@ -1,5 +1,13 @@
 """Everything this project raises on purpose. A message is a sentence for a person; the data stands in attributes."""
 
+QUOTED = 60  # characters of a text that are repeated in an error message
+
+
+def printable(text: str) -> str:
+    """The text as error messages quote it: printable, on one line, at most 60 characters."""
+    safe = "".join(c if c.isprintable() else "?" for c in text[: QUOTED + 1])
+    return safe if len(text) <= QUOTED else safe[:QUOTED] + "..."
+
 
 class RunnerError(Exception):
     """The root: whoever catches this catches all that we raise on purpose, and nothing else."""

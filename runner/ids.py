@@ -5,14 +5,13 @@ from typing import NewType
 
 from cuid2 import create_id, is_cuid
 
-from runner.errors import NotFound
+from runner.errors import NotFound, printable
 
 RunId = NewType("RunId", str)
 TaskId = NewType("TaskId", str)
 
 RUN_ID_LENGTH = 24  # Bugninja names its runs by CUID2 of the default length
 TASK_ID_PATTERN = re.compile(r"[a-z0-9_]{1,128}")
-QUOTED = 60  # characters of a text that are repeated in an error message
 
 RUN_ID_RULE = "24 characters, a letter first, then a-z and 0-9"
 TASK_ID_RULE = "1 to 128 characters of a-z, 0-9 and _"
@@ -39,9 +38,3 @@ def check_run_id(text: str) -> RunId:
 def parse_task_id(text: str) -> TaskId | None:
     """The text as the name of a task's folder, or None if no task can have that name."""
     return TaskId(text) if TASK_ID_PATTERN.fullmatch(text) else None
-
-
-def printable(text: str) -> str:
-    """The text as error messages quote it: printable, on one line, at most 60 characters."""
-    safe = "".join(c if c.isprintable() else "?" for c in text[: QUOTED + 1])
-    return safe if len(text) <= QUOTED else safe[:QUOTED] + "..."

@@ -7,8 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jobs.api.responses import JSONResponse
-from jobs.api.runs import API_PREFIX
+from jobs.api.responses import API_PREFIX, JSONResponse
 from runner.errors import (
     BodyNotRead,
     BodyTooLarge,
@@ -20,8 +19,8 @@ from runner.errors import (
     RunnerError,
     StorageUnavailable,
     TaskBroken,
+    printable,
 )
-from runner.ids import printable
 
 STATUS_OF: Mapping[type[RunnerError], int] = {
     NotFound: 404,

@@ -11,7 +11,6 @@ from jobs.api.runs import list_query
 from jobs.status.cache import RenderedJSON
 from jobs.status.changes import EVERY_RUN
 from runner.errors import RunnerError
-from runner.ids import RunId
 from runner.log import log_event
 
 MEDIA_TYPE = "text/event-stream"
@@ -30,13 +29,13 @@ async def watch_runs(request: Request) -> Response:
     return await stream(request, EVERY_RUN, partial(services(request).lists.page, query))
 
 
-async def stream(request: Request, run_id: RunId | None, read: Callable[[], Awaitable[RenderedJSON]]) -> Response:
+async def stream(request: Request, run_id: str | None, read: Callable[[], Awaitable[RenderedJSON]]) -> Response:
     """What `read` returns at each change, as server-sent events.
 
     204, which keeps an `EventSource` from coming back, if `Last-Event-ID` names the last event there will be.
     """
-    answer, last_id = await read(), request.headers.get("last-event-id")
-    if answer.is_final and answer.id == last_id:
+    rendered, last_id = await read(), request.headers.get("last-event-id")
+    if rendered.is_final and rendered.id == last_id:
         return Response(status_code=204)
     if request.method == "HEAD":
         return Response(media_type=MEDIA_TYPE, headers=HEADERS)

@@ -11,9 +11,8 @@ from starlette.responses import Response, StreamingResponse
 
 from jobs.api.parameters import LogQuery, parse_query
 from jobs.api.responses import NO_SNIFFING, JSONResponse, etag_matches, services
-from runner.errors import NotFound
+from runner.errors import NotFound, printable
 from runner.files import file_size, last_lines, read_span
-from runner.ids import printable
 from runner.project.media import find_media
 
 PLAIN_TEXT = "text/plain; charset=utf-8"

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jobs.api.responses import JSONResponse
-from runner.ids import printable
+from runner.errors import printable
 from runner.settings import Settings
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")

@@ -1,10 +1,37 @@
 """Probes: does the process live, and would a run be executed now?"""
 
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.api.responses import JSONResponse, services
-from jobs.status.readiness import Health, check_readiness
+from jobs.queue.heartbeat import count_living_workers
+
+
+class Health(Struct, frozen=True):
+    """The process lives."""
+
+    status: str
+
+
+class Ready(Struct, frozen=True, omit_defaults=True):
+    """Whether runs would be executed now."""
+
+    status: str
+    redis: bool
+    workers: int
+    """Workers of the queue that are alive."""
+    detail: str | None = None
+    """What is missing."""
+
+
+def readiness(workers: int | None) -> Ready:
+    """The answer for so many living workers; None if Redis does not answer."""
+    if workers is None:
+        return Ready("not ready", False, 0, "Redis does not answer.")
+    if not workers:
+        return Ready("not ready", True, 0, "No worker is alive: start one with `honcho start worker`.")
+    return Ready("ready", True, workers)
 
 
 async def health(request: Request) -> Response:
@@ -15,5 +42,5 @@ async def health(request: Request) -> Response:
 async def ready(request: Request) -> Response:
     """Say whether a run would be executed now: 503 with what is missing if not."""
     found = services(request)
-    readiness = await check_readiness(found.reading, found.settings.queue_name)
-    return JSONResponse(readiness, status_code=503 if readiness.detail else 200)
+    answer = readiness(await count_living_workers(found.reading, found.settings.queue_name))
+    return JSONResponse(answer, status_code=503 if answer.detail else 200)

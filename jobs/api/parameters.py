@@ -8,12 +8,12 @@ from typing import Annotated, Any, TypeVar, get_args
 import msgspec
 from msgspec import Meta, Struct
 
-from runner.errors import Invalid
-from runner.ids import printable
+from runner.errors import Invalid, printable
 
 Q = TypeVar("Q", bound=Struct)
 
 MAX_WAIT = 60
+MAX_KEY = 255  # characters of an Idempotency-Key
 Flag = Annotated[bool, Meta(description="true or false")]
 Seconds = Annotated[int, Meta(ge=0, le=MAX_WAIT, description=f"a whole number of seconds from 0 to {MAX_WAIT}")]
 Offset = Annotated[int, Meta(ge=0, le=10**15, description="a whole number from 0")]
@@ -75,3 +75,10 @@ def schema_of(kind: Any) -> dict[str, Any]:
 def given(kind: Any) -> Any:
     """The type of a parameter that is there: `kind` without None, which stands for one that is not."""
     return next((part for part in get_args(kind) if get_args(kind)[-1] is NoneType), kind)
+
+
+def check_idempotency_key(key: str | None) -> str | None:
+    """The value of the Idempotency-Key header. Raises `Invalid` if it cannot be a key."""
+    if key is not None and not (0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
+        raise Invalid(f"Idempotency-Key is '{printable(key)}'; expected are 1 to {MAX_KEY} printable ASCII characters.")
+    return key

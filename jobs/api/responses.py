@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from jobs.services import Services
 from jobs.status.cache import RenderedJSON, render_json
 
+API_PREFIX = "/api/v1"
 NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
 SMALL_BYTES = 8 * 1024  # a body up to this size delays nobody
 CHUNK_BYTES = 64 * 1024  # of a large body, sent at once
@@ -84,12 +85,12 @@ def etag_matches(request: Request, etag: str, *, default: bool = False) -> bool:
     return etag in tags or "*" in tags
 
 
-def not_modified_or(request: Request, answer: RenderedJSON) -> Response:
+def not_modified_or(request: Request, rendered: RenderedJSON) -> Response:
     """304 if the client has this content already, else the content."""
-    headers = {"Cache-Control": "private, no-cache", "ETag": answer.etag}
-    if etag_matches(request, answer.etag):
+    headers = {"Cache-Control": "private, no-cache", "ETag": rendered.etag}
+    if etag_matches(request, rendered.etag):
         return Response(status_code=304, headers=headers)
-    return RenderedResponse(answer.body, headers=headers)
+    return RenderedResponse(rendered.body, headers=headers)
 
 
 async def respond(request: Request, read: Callable[..., Any], *arguments: Any) -> Response:

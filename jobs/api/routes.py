@@ -1,6 +1,7 @@
 """All routes of the API: each is served, documented and tested from one line of this table."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,11 +13,11 @@ from jobs.api.docs import doc_routes
 from jobs.api.events import MEDIA_TYPE as EVENT_STREAM
 from jobs.api.events import watch_run, watch_runs
 from jobs.api.files import PLAIN_TEXT, get_log, get_media
-from jobs.api.health import health, ready
-from jobs.api.openapi import Operation, Reply
+from jobs.api.health import Health, Ready, health, ready
+from jobs.api.openapi import Operation, Reply, openapi
 from jobs.api.parameters import HealingQuery, LogQuery, NoQuery, WaitQuery
+from jobs.api.responses import API_PREFIX
 from jobs.api.runs import (
-    API_PREFIX,
     get_run,
     list_runs,
     list_runs_of_task,
@@ -36,7 +37,6 @@ from jobs.api.tasks import (
 )
 from jobs.run.document import RunDocument, RunItem
 from jobs.status.query import Page, PartQuery, RunListQuery, RunsOfTaskQuery, TaskListQuery
-from jobs.status.readiness import Health, Ready
 from jobs.status.task_document import BrowserConfigDocument, BrowserTypes, ProjectDocument, SecretDocument, TaskDocument
 from runner.project.media import MEDIA_TYPES
 
@@ -153,3 +153,9 @@ def routes() -> list[BaseRoute]:
         *doc_routes(),
     ]
     return [Mount(API_PREFIX, routes=plain), *plain]
+
+
+def describe(*, needs_token: bool) -> dict[str, Any]:
+    """The OpenAPI document of all endpoints."""
+    operations = [operation for operation, _ in ENDPOINTS]
+    return openapi(operations, version("bugninja-runner"), API_PREFIX, needs_token=needs_token)

@@ -9,16 +9,12 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jobs.api.parameters import HealingQuery, WaitQuery, parse_query
-from jobs.api.responses import JSONResponse, RenderedResponse, etag_matches, not_modified_or, services
+from jobs.api.parameters import HealingQuery, WaitQuery, check_idempotency_key, parse_query
+from jobs.api.responses import API_PREFIX, JSONResponse, RenderedResponse, etag_matches, not_modified_or, services
 from jobs.queue.accept import Accepted
-from jobs.queue.idempotency import check_key
-from jobs.status.cache import render_json
 from jobs.status.query import RunListQuery, RunsOfTaskQuery, for_task
-from runner.errors import BodyNotRead, BodyTooLarge, Invalid
-from runner.ids import RunId, printable
+from runner.errors import BodyNotRead, BodyTooLarge, Invalid, printable
 
-API_PREFIX = "/api/v1"
 BODY_BYTES = 64 * 1024  # no call needs a body at all
 
 
@@ -52,8 +48,8 @@ async def stop_run(request: Request) -> Response:
     await check_no_body(request)
     run_id = await to_thread.run_sync(services(request).stopper.stop, request.path_params["run_id"])
     services(request).changes.notify(run_id)
-    answer = await services(request).reader.get(run_id)
-    return RenderedResponse(answer.body, 200 if answer.is_final else 202)
+    rendered = await services(request).reader.get(run_id)
+    return RenderedResponse(rendered.body, 200 if rendered.is_final else 202)
 
 
 async def accept_run(request: Request, accept: Callable[..., Accepted]) -> Response:
@@ -61,13 +57,16 @@ async def accept_run(request: Request, accept: Callable[..., Accepted]) -> Respo
 
     200 and the run as it stands now if the same request came before with the same `Idempotency-Key`.
     """
-    key = check_key(request.headers.get("idempotency-key"))
+    key = check_idempotency_key(request.headers.get("idempotency-key"))
     await check_no_body(request)
     run, is_new = await to_thread.run_sync(partial(accept, key=key), limiter=request.app.state.accepting)
-    services(request).changes.notify(RunId(run.id))
-    answer = render_json(run) if is_new else await services(request).reader.get(run.id)
+    services(request).changes.notify(run.id)
     prefix = API_PREFIX if request.url.path.startswith(f"{API_PREFIX}/") else ""
-    return RenderedResponse(answer.body, 202 if is_new else 200, {"Location": f"{prefix}/test-runs/{run.id}"})
+    headers = {"Location": f"{prefix}/test-runs/{run.id}"}
+    if is_new:
+        return JSONResponse(run, 202, headers)
+    known = await services(request).reader.get(run.id)
+    return RenderedResponse(known.body, 200, headers)
 
 
 async def check_no_body(request: Request) -> None:
@@ -114,13 +113,13 @@ async def get_run(request: Request) -> Response:
     """
     run_id, seconds = request.path_params["run_id"], parse_query(WaitQuery, request.query_params).wait
     reader, changes = services(request).reader, services(request).changes
-    answer = await reader.get(run_id)
-    if not seconds or answer.is_final or not etag_matches(request, answer.etag, default=True):
-        return not_modified_or(request, answer)
-    following = changes.follow(RunId(run_id), partial(reader.get, run_id))
+    rendered = await reader.get(run_id)
+    if not seconds or rendered.is_final or not etag_matches(request, rendered.etag, default=True):
+        return not_modified_or(request, rendered)
+    following = changes.follow(run_id, partial(reader.get, run_id))
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds), aclosing(following):
             async for found in following:
-                if found is not None and found.etag != answer.etag:
+                if found is not None and found.etag != rendered.etag:
                     return not_modified_or(request, found)
-    return not_modified_or(request, answer)
+    return not_modified_or(request, rendered)

@@ -13,29 +13,27 @@ from starlette.types import ASGIApp
 
 from jobs.api.responses import Pacer
 from jobs.services import Services
-from jobs.status.changes import Changes
 from runner.log import log_event
-from runner.project.run_files import RunFiles
 from runner.settings import Settings
 
 ACCEPTING_THREADS = 16  # for accepting runs, which may wait; those that show runs have their own
 SHUTDOWN_SECONDS = 2  # for requests under way when the process is asked to end
 
-Lifespan = Callable[[Starlette], AbstractAsyncContextManager[dict[str, Changes]]]
+Lifespan = Callable[[Starlette], AbstractAsyncContextManager[dict[str, Services]]]
 
 
 def make_lifespan(settings: Settings, connect: Callable[[Settings], Services]) -> Lifespan:
     """The application's lifespan: `connect` makes its services when it starts, and they are closed when it ends."""
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Changes]]:
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Services]]:
         services = app.state.services = connect(settings)
         app.state.pacer = Pacer()
         app.state.accepting = CapacityLimiter(ACCEPTING_THREADS)
         log_event("web_ready", url=base_url(settings), project=settings.project_root)
-        log_hint(settings)
+        log_hint(services)
         background = [asyncio.create_task(services.changes.run()), asyncio.create_task(services.lists.fill())]
-        yield {"changes": services.changes}
+        yield {"services": services}
         services.changes.end()
         for task in background:
             task.cancel()
@@ -51,13 +49,13 @@ def base_url(settings: Settings) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
-def log_hint(settings: Settings) -> None:
+def log_hint(services: Services) -> None:
     """Log how to start a first run, in one line that can be pasted into a shell."""
-    task = next(RunFiles(settings.tasks_root).task_ids(), None)
+    settings, task = services.settings, services.tasks.first()
     if task is None:
         log_event("no_tasks", level=logging.WARNING, folder=settings.tasks_root)
         return
-    path = f"/test-runs/execute-configuration/{task}/{task}_default"
+    path = f"/test-runs/execute-configuration/{task.id}/{task.browser_config_id}"
     logging.getLogger("bugninja_runner").info("Start a run:  curl -X POST %s%s", base_url(settings), path)
 
 
@@ -66,8 +64,8 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         """End all connections."""
-        changes: Changes = self.lifespan.state["changes"]
-        changes.end()
+        services: Services = self.lifespan.state["services"]
+        services.changes.end()
         await super().shutdown(sockets)
 
 

@@ -17,11 +17,11 @@ from jobs.run.document import RunDocument, run_document
 from jobs.run.record import RunRecord, record_to_json
 from jobs.run.state import JobState, Origin, RunType
 from jobs.run.test_case import browser_config, test_case
-from runner.errors import NotAccepted, NotFound, NotPossible, QueueUnavailable, StorageUnavailable
-from runner.ids import TaskId, new_run_id, printable
+from runner.errors import NotAccepted, NotFound, NotPossible, QueueUnavailable, StorageUnavailable, printable
+from runner.ids import TaskId, new_run_id
 from runner.log import log_event
 from runner.project.catalog import TaskCatalog
-from runner.project.run_files import NOTHING_YET, RunFiles
+from runner.project.run_files import RunFiles
 from runner.project.task import Task, browser_config_id
 from runner.settings import Settings
 
@@ -122,7 +122,7 @@ class RunAcceptor:
             if record is None:  # its run could not be accepted, or was deleted since
                 self._keys.release(key, reservation)
                 return self._earlier(key, request)
-        return Accepted(run_document(record, JobState.UNKNOWN, NOTHING_YET, []), is_new=False)
+        return Accepted(run_document(record, JobState.UNKNOWN), is_new=False)
 
     def _wait_for_record(self, key: str, reservation: Reservation) -> RunRecord | None:
         """The run that the key stands for, or None if that will never be. Raises `NotPossible` if it may still be."""
@@ -171,7 +171,7 @@ class RunAcceptor:
         log_event(
             "accepted", run=record.run_id, task=record.task_id, type=record.run_type, original=record.original_run_id
         )
-        return Accepted(run_document(record, JobState.WAITING, NOTHING_YET, []), is_new=True)
+        return Accepted(run_document(record, JobState.WAITING), is_new=True)
 
     def _task(self, name: str, browser_config: str) -> Task:
         task = self._catalog.find(name)

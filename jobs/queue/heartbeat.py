@@ -3,8 +3,10 @@
 import logging
 
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import RedisError
 
+from jobs.queue.job import registered_workers
 from runner.log import log_event
 
 HEARTBEAT_SECONDS = 3
@@ -28,3 +30,12 @@ def is_executing(connection: Redis, worker_name: str | None, run_id: str) -> boo
     """Whether the last heartbeat of the worker names this run. Raises redis's errors."""
     said = connection.get(heartbeat_key(worker_name)) if worker_name is not None else None
     return said is not None and said in (run_id, run_id.encode())
+
+
+async def count_living_workers(redis: AsyncRedis, queue_name: str) -> int | None:
+    """How many workers of the queue have sent a heartbeat lately; None if Redis does not answer."""
+    try:
+        names = await registered_workers(redis, queue_name)
+        return await redis.exists(*map(heartbeat_key, names)) if names else 0
+    except RedisError:
+        return None

@@ -6,10 +6,8 @@ import msgspec
 from msgspec import Struct
 from redis import Redis
 
-from runner.errors import Invalid
-from runner.ids import RunId, TaskId, printable
+from runner.ids import RunId, TaskId
 
-LONGEST = 255  # characters of a key
 DELETE_IF_EQUAL = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end"
 
 
@@ -44,13 +42,6 @@ class IdempotencyKeys:
     def release(self, key: str, reservation: Reservation) -> None:
         """Forget the key if it is (still) used for this request."""
         self._redis.eval(DELETE_IF_EQUAL, 1, _name(key), msgspec.json.encode(reservation))
-
-
-def check_key(key: str | None) -> str | None:
-    """The header's value, if it can be a key. Raises `Invalid`."""
-    if key is not None and not (0 < len(key) <= LONGEST and key.isascii() and key.isprintable()):
-        raise Invalid(f"Idempotency-Key is '{printable(key)}'; expected are 1 to {LONGEST} printable ASCII characters.")
-    return key
 
 
 def _name(key: str) -> str:

@@ -7,7 +7,7 @@ import msgspec
 
 from jobs.queue.job import Job, recorded_in, save_to_job
 from jobs.run.record import Outcome, RunRecord, make_outcome, record_from_json, record_of_file, record_to_json
-from jobs.run.verdict import CliResult, Interruption, Verdict, judge
+from jobs.run.verdict import CliResult, Interruption, interrupted_verdict, judge
 from runner.errors import NotFound
 from runner.log import log_event
 from runner.project.run_files import RunFiles, is_abandoned
@@ -81,7 +81,7 @@ def close_executed(
 ) -> RunRecord:
     """Record the end of a run whose CLI has ended: its traversal, if there is one, has the last word."""
     reading = files.read(record.task_id, record.file_id)
-    outcome = make_outcome(judge(result, reading), reading.traversal, datetime.now(UTC), result.exit)
+    outcome = make_outcome(judge(result, reading), reading.traversal, datetime.now(UTC), result)
     return close_run(folder, record, outcome, job)
 
 
@@ -93,9 +93,9 @@ def close_interrupted(
     return close_executed(folder, record, result, job, files)
 
 
-def close_unstarted(folder: RunFolder, record: RunRecord, verdict: Verdict, job: Job | None) -> RunRecord:
+def close_unstarted(folder: RunFolder, record: RunRecord, why: Interruption, job: Job | None) -> RunRecord:
     """Record the end of a run whose CLI was never started."""
-    return close_run(folder, record, make_outcome(verdict, None, datetime.now(UTC)), job)
+    return close_run(folder, record, make_outcome(interrupted_verdict(why), None, datetime.now(UTC)), job)
 
 
 def _write_first_outcome(folder: RunFolder, closed: RunRecord) -> RunRecord | None:

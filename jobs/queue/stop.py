@@ -5,7 +5,7 @@ from redis import Redis
 from jobs.queue.job import cancel_job, publish_change
 from jobs.queue.records import close_unstarted, read_record
 from jobs.run.record import RunRecord
-from jobs.run.verdict import STOPPED, interrupted_verdict
+from jobs.run.verdict import STOPPED
 from runner.errors import NotPossible, StorageUnavailable
 from runner.ids import RunId
 from runner.log import log_event
@@ -38,7 +38,7 @@ class RunStopper:
         log_event("stop_requested", run=folder.run_id, task=folder.task_id)
         publish_change(self._redis, self._settings.queue_name, folder.run_id)
         if record.started_at is None:  # and from now on no worker will start it
-            closed = close_unstarted(folder, record, interrupted_verdict(STOPPED), None)
+            closed = close_unstarted(folder, record, STOPPED, None)
             cancel_job(self._redis, closed, self._settings.run_ttl)
         return folder.run_id
 

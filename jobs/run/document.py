@@ -1,16 +1,16 @@
 """The run document: the answer about a run. Its fields are the ones that the front end reads. Pure."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from jobs.run.failure import Failure, failure_card
 from jobs.run.record import RunRecord
 from jobs.run.state import JobState, Origin, Reason, RunType, State
-from jobs.run.steps import BrainStateDocument, brain_states
+from jobs.run.steps import BrainStateDocument, Failure, brain_states, failure_card
 from jobs.run.test_case import BrowserConfig, TestCase
 from jobs.run.verdict import Verdict
-from runner.project.run_files import Reading
+from runner.project.traversal import NOTHING_YET, Reading, Traversal
 
 
 class Progress(Struct, frozen=True):
@@ -90,8 +90,7 @@ def state_of(record: RunRecord, job: JobState) -> Verdict:
     """
     if record.outcome is not None:
         return Verdict(record.outcome.state, record.outcome.reason, record.outcome.error_message)
-    waits = record.started_at is None and job is not JobState.STARTED
-    return Verdict(State.PENDING if waits else State.RUNNING, None, None)
+    return Verdict(State.RUNNING if job is JobState.STARTED else record.state, None, None)
 
 
 def newest(from_job: RunRecord | None, from_disk: RunRecord | None) -> RunRecord | None:
@@ -107,8 +106,8 @@ def _knowledge(record: RunRecord) -> tuple[bool, bool, bool]:
 def run_document(
     record: RunRecord,
     job: JobState,
-    reading: Reading,
-    log_tail: list[str],
+    reading: Reading = NOTHING_YET,
+    log_tail: Sequence[str] = (),
     queue: QueuePlace | None = None,
     *,
     stop_requested: bool = False,
@@ -117,7 +116,6 @@ def run_document(
     verdict, traversal, outcome = state_of(record, job), reading.traversal, record.outcome
     started_at = record.started_at or record.queued_at
     finished_at = None if outcome is None else outcome.finished_at
-    failed = verdict.state.is_failure
     return RunDocument(
         id=record.run_id,
         test_traversal_id=record.file_id,
@@ -140,9 +138,14 @@ def run_document(
         stopping=stop_requested and not verdict.state.is_final,
         stale=job is JobState.UNKNOWN and not verdict.state.is_final,
         progress=_progress(reading),
-        failure=failure_card(record.task_id, traversal, outcome, verdict.message, log_tail) if failed else None,
+        failure=_failure(record, verdict, traversal, log_tail) if verdict.state.is_failure else None,
         brain_states=brain_states(record.task_id, traversal, verdict.state),
     )
+
+
+def _failure(record: RunRecord, verdict: Verdict, traversal: Traversal | None, log_tail: Sequence[str]) -> Failure:
+    card, outcome = failure_card(record.task_id, traversal, verdict.message, [*log_tail]), record.outcome
+    return card if outcome is None else structs.replace(card, exit_code=outcome.exit_code, signal=outcome.signal)
 
 
 def duration(started_at: datetime, finished_at: datetime | None) -> float | None:

@@ -9,11 +9,9 @@ from msgspec import Struct
 from jobs.run.state import Origin, Reason, RunType, State
 from jobs.run.steps import count_steps
 from jobs.run.test_case import BrowserConfig, TestCase
-from jobs.run.verdict import Verdict, judge_file
-from runner.cli.command import ProcessExit
+from jobs.run.verdict import CliResult, Verdict, judge_file
 from runner.ids import RunId, TaskId
-from runner.project.run_files import Reading, started_at
-from runner.project.traversal import Traversal
+from runner.project.traversal import Reading, Traversal, started_at
 
 
 class Outcome(Struct, frozen=True):
@@ -65,9 +63,16 @@ class RunRecord(Struct, frozen=True):
         return self.origin is Origin.CLI
 
     @property
+    def state(self) -> State:
+        """Where the run stands, by this record alone."""
+        if self.outcome is not None:
+            return self.outcome.state
+        return State.PENDING if self.started_at is None else State.RUNNING
+
+    @property
     def passed(self) -> bool:
         """Whether the run is over and its test passed."""
-        return self.outcome is not None and self.outcome.state is State.FINISHED
+        return self.state is State.FINISHED
 
 
 def record_to_json(record: RunRecord) -> bytes:
@@ -122,10 +127,11 @@ def record_of_file(task_id: TaskId, run_id: RunId, reading: Reading, *, abandone
 
 
 def make_outcome(
-    verdict: Verdict, traversal: Traversal | None, finished_at: datetime, process_exit: ProcessExit | None = None
+    verdict: Verdict, traversal: Traversal | None, finished_at: datetime, result: CliResult | None = None
 ) -> Outcome:
     """The outcome with this verdict, and with the steps of the traversal counted."""
     passed_steps, failed_steps = count_steps(traversal, verdict.state)
+    process_exit = None if result is None else result.exit
     return Outcome(
         state=verdict.state,
         reason=verdict.reason,
@@ -136,3 +142,8 @@ def make_outcome(
         passed_steps=passed_steps,
         failed_steps=failed_steps,
     )
+
+
+def has_final_word(record: RunRecord, reading: Reading) -> bool:
+    """Whether this is the last word about a run that was made by hand: its CLI has written how it ended."""
+    return record.outcome is not None and reading.traversal is not None and reading.traversal.status != "PENDING"

@@ -47,6 +47,11 @@ class RunType(StrEnum):
         """Whether it repeats an earlier run."""
         return self is not RunType.AGENTIC
 
+    @property
+    def heals(self) -> bool:
+        """Whether the agent may repair steps."""
+        return self is RunType.REPLAY_WITH_HEALING
+
 
 class Origin(StrEnum):
     """How a run was started."""

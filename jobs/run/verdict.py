@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 from jobs.run.state import Reason, State
 from runner.cli.command import ProcessExit
-from runner.project.run_files import Reading
-from runner.project.traversal import Traversal
+from runner.project.traversal import Reading, Traversal
 
 REPLAY_PASSED = "Replay Success"  # titles of Bugninja's panels, seen in 0.1.6
 REPLAY_FAILED = "Replay Failed"

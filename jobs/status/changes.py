@@ -71,13 +71,13 @@ class Changes:
         self._channel = changes_channel(queue_name)
         self._intervals = intervals
         self._watch = watch
-        self._listeners: dict[RunId | None, set[asyncio.Event]] = {}
+        self._listeners: dict[str | None, set[asyncio.Event]] = {}
         self._has_listeners = asyncio.Event()
         self._poll_now = asyncio.Event()
         self._ended = False
 
     @contextmanager
-    def listen(self, run_id: RunId | None) -> Iterator[asyncio.Event]:
+    def listen(self, run_id: str | None) -> Iterator[asyncio.Event]:
         """Inside it the event is set whenever something may have changed about the run, or (None) about any run."""
         event = asyncio.Event()
         self._listeners.setdefault(run_id, set()).add(event)
@@ -92,7 +92,7 @@ class Changes:
                 self._has_listeners.clear()
 
     async def follow(
-        self, run_id: RunId | None, read: Callable[[], Awaitable[RenderedJSON]]
+        self, run_id: str | None, read: Callable[[], Awaitable[RenderedJSON]]
     ) -> AsyncGenerator[RenderedJSON | None, None]:
         """What `read` returns about the run, or (None) about any run: at once, and whenever it has changed.
 
@@ -125,7 +125,7 @@ class Changes:
         self._poll_now.set()
         self._wake_all()
 
-    def notify(self, run_id: RunId | None) -> None:
+    def notify(self, run_id: str | None) -> None:
         """Wake the listeners: something has changed about this run, or (None) about some run."""
         self._lists.touch()
         self._poll_now.set()
@@ -196,7 +196,7 @@ class Changes:
         self.notify(parse_run_id(data.decode(errors="replace")) if isinstance(data, bytes) else None)
         index = self._lists.known()
         for run_id in [*self._listeners]:  # runs that wait may have moved up in the queue
-            entry = None if run_id is None or index is None else index.find(run_id)
+            entry = None if run_id is None or index is None else index.find(RunId(run_id))
             if run_id is not None and (entry is None or entry.state is State.PENDING):
                 self._wake(run_id)
 
@@ -214,7 +214,7 @@ class Changes:
                 log_event("watch_failed", error=error)
                 await asyncio.sleep(self._intervals.unwatched)
 
-    def _wake(self, run_id: RunId | None) -> None:
+    def _wake(self, run_id: str | None) -> None:
         for event in self._listeners.get(run_id, ()):
             event.set()
 

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from jobs.queue.records import read_record
-from jobs.run.document import RunItem, duration, state_of
-from jobs.run.record import RunRecord, record_of_file
-from jobs.run.state import JobState, Origin, Reason, RunType, State
+from jobs.run.document import RunItem, duration
+from jobs.run.record import RunRecord, has_final_word, record_of_file
+from jobs.run.state import Origin, Reason, RunType, State
 from jobs.run.steps import count_steps
 from jobs.run.test_case import BrowserConfig, TestCase
 from runner.files import Identity, file_identity
 from runner.ids import RunId, TaskId
 from runner.log import log_event
-from runner.project.run_files import Reading, RunFiles, is_abandoned
+from runner.project.run_files import RunFiles, is_abandoned
 
 
 class EntryFiles(NamedTuple):
@@ -112,29 +112,32 @@ class EntryReader:
             log_event("not_read", level=logging.WARNING, run=run_id, task=task_id, error=error.strerror)
             return None
         if record is not None:
-            reading = None if record.outcome else self._files.read_unredacted(record.task_id, record.file_id)
-            return self._entry(record, files, reading, is_settled=record.outcome is not None)
+            return self._entry(record, files, self._steps(record), is_settled=record.outcome is not None)
         reading = self._files.read_unredacted(task_id, run_id)
         record = record_of_file(task_id, run_id, reading, abandoned=files.abandoned)
+        if record is None:
+            return None
         settled = has_final_word(record, reading) and files.abandoned
-        return self._entry(record, files, reading, is_settled=settled) if record else None
+        return self._entry(record, files, count_steps(reading.traversal, record.state), is_settled=settled)
 
-    def _entry(self, record: RunRecord, files: EntryFiles, reading: Reading | None, *, is_settled: bool) -> Entry:
-        verdict, outcome = state_of(record, JobState.ABSENT), record.outcome
-        if outcome is not None:
-            passed, failed = outcome.passed_steps, outcome.failed_steps
-        else:
-            passed, failed = count_steps(reading.traversal if reading else None, verdict.state)
+    def _steps(self, record: RunRecord) -> tuple[int, int]:
+        """How many steps of an accepted run passed, and how many failed."""
+        if record.outcome is not None:
+            return record.outcome.passed_steps, record.outcome.failed_steps
+        return count_steps(self._files.read_unredacted(record.task_id, record.file_id).traversal, record.state)
+
+    def _entry(self, record: RunRecord, files: EntryFiles, steps: tuple[int, int], *, is_settled: bool) -> Entry:
+        outcome = record.outcome
         return Entry(
             run_id=record.run_id,
             task_id=self._intern(record.task_id),
-            state=verdict.state,
-            reason=verdict.reason,
+            state=record.state,
+            reason=outcome.reason if outcome else None,
             queued_at=record.queued_at,
             started_at=record.started_at or record.queued_at,
             finished_at=outcome.finished_at if outcome else None,
-            passed_steps=passed,
-            failed_steps=failed,
+            passed_steps=steps[0],
+            failed_steps=steps[1],
             run_type=record.run_type,
             origin=record.origin,
             test_case=self._intern(record.test_case),
@@ -146,12 +149,6 @@ class EntryReader:
     def _intern(self, value: Any) -> Any:
         """An equal value that is in use already: most runs of a task have the same test case."""
         return self._interned.setdefault(value, value)
-
-
-def has_final_word(record: RunRecord | None, reading: Reading) -> bool:
-    """Whether this is the last word about a run that was made by hand: its CLI has written how it ended."""
-    done = record is not None and record.outcome is not None
-    return done and reading.traversal is not None and reading.traversal.status != "PENDING"
 
 
 def files_of_others(entries: Sequence[Entry]) -> Iterator[RunId]:

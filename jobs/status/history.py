@@ -17,7 +17,6 @@ from runner.errors import NotFound, TaskBroken
 from runner.files import file_identity
 from runner.ids import RunId, TaskId, parse_task_id
 from runner.project.catalog import TaskCatalog
-from runner.project.project import check_project
 from runner.project.run_files import RunFiles
 
 FRESH_SECONDS = 0.25  # that a look at all folders serves for
@@ -64,7 +63,7 @@ class RunHistory:
             known = self._index
             if known is None or not (self._is_fresh() or self._is_true()):
                 began = time.monotonic()
-                check_project(self._files.tasks_root)
+                self._files.check_project()
                 before: Mapping[TaskId, TaskRuns] = known.tasks if known is not None else {}
                 tasks_now = self._files.tasks_version()
                 task_ids = takewhile(lambda _: not self._given_up, self._files.task_ids())

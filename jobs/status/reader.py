@@ -17,18 +17,16 @@ from redis.asyncio import Redis as AsyncRedis
 from jobs.queue.job import NO_JOB, JobView, read_job
 from jobs.queue.records import read_record
 from jobs.run.document import newest, run_document, state_of
-from jobs.run.record import RunRecord, record_of_file
+from jobs.run.record import RunRecord, has_final_word, record_of_file
 from jobs.status.cache import CacheEntry, RenderedJSON, ResponseCache, render_json
-from jobs.status.entry import has_final_word
 from jobs.status.history import RunHistory, current_task
 from runner.errors import NotFound, ProjectGone
 from runner.files import Identity, file_identity, read_tail
 from runner.ids import RunId, TaskId, check_run_id
 from runner.project.catalog import TaskCatalog
-from runner.project.project import check_project
-from runner.project.run_files import Reading, RunFiles, is_abandoned
+from runner.project.run_files import RunFiles, is_abandoned
 from runner.project.run_folder import RunFolder
-from runner.project.traversal import Traversal
+from runner.project.traversal import Reading, Traversal
 
 LOG_LINES = 20  # of the failure card
 LOG_BYTES = 16 * 1024  # that hold them
@@ -153,7 +151,7 @@ class RunReader:
     async def _find_in_redis(self, run_id: RunId) -> TaskId:
         """The task of a run that is not on the disk: only Redis can know it, when the project's folder is gone."""
         try:
-            check_project(self._files.tasks_root)
+            self._files.check_project()
         except ProjectGone:
             record = (await read_job(self._redis, run_id)).record
             if record is None:

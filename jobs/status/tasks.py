@@ -19,14 +19,12 @@ from jobs.status.task_document import (
     secret_documents,
     task_document,
 )
-from runner.errors import NotFound
-from runner.ids import TaskId, printable
+from runner.errors import NotFound, printable
+from runner.ids import TaskId
 from runner.project.catalog import TaskCatalog
 from runner.project.project import read_project
 from runner.project.run_files import RunFiles
 from runner.project.task import Task
-from runner.redaction import Redactor
-from runner.secrets import secrets_of_url
 from runner.settings import Settings
 
 
@@ -44,11 +42,14 @@ class Tasks:
         """The folder with one folder per task."""
         return self._settings.tasks_root
 
+    def first(self) -> Task | None:
+        """The first task by its name; None if there is none."""
+        return next(self._catalog.all(), None)
+
     def project(self) -> ProjectDocument:
         """The project."""
         project = read_project(self._settings.project_root)
-        in_url = secrets_of_url("START_URL", project.default_start_url)
-        return project_document(project, Redactor([*self._files.environment_secrets, *in_url]).text)
+        return project_document(project, self._files.url_redactor(project.default_start_url).text)
 
     def check_project(self, project_id: str | None) -> str:
         """The ID of the project. Raises `NotFound` if another one was asked for; the front end knows that sentence."""

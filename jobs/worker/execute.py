@@ -1,33 +1,24 @@
 """The function that an RQ worker calls for a run: claim it, execute it, or deal with a job that is delivered again."""
 
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import lru_cache
-from pathlib import Path
-from types import FrameType
 from typing import NamedTuple
 
 import msgspec
 
-from jobs.queue.connection import stop_waiting
-from jobs.queue.heartbeat import is_executing
 from jobs.queue.job import Job, current_job, recorded_in, save_to_job
-from jobs.queue.records import close_interrupted, close_unstarted, read_record, write_record
+from jobs.queue.records import close_unstarted, read_record, write_record
 from jobs.run.record import Outcome, RunRecord
 from jobs.run.state import Reason, State
-from jobs.run.verdict import STOPPED, WORKER_DIED, Verdict
-from jobs.worker.execution import Execution, ShutdownFlag
-from runner.cli.process import end_processes
-from runner.ids import parse_run_id, parse_task_id, printable
+from jobs.run.verdict import Interruption
+from jobs.worker.execution import Execution, shutdown_flag
+from jobs.worker.recover import handle_redelivery
+from runner.errors import printable
+from runner.ids import parse_run_id, parse_task_id
 from runner.log import log_event
-from runner.project.run_files import RunFiles
+from runner.project.run_files import RunFiles, project_files
 from runner.project.run_folder import RunFolder
-from runner.redaction import Secret
-from runner.secrets import read_environment_secrets
-from runner.settings import Settings, read_settings
+from runner.settings import read_settings
 
 NOT_ACCEPTED = (
     "The worker found no record of this run in its PROJECT_ROOT, so it did not run it: either the request was answered "
@@ -49,7 +40,8 @@ def execute_run(task_id: str) -> str:
     executes goes on there, and one whose worker died is closed as interrupted.
     """
     job, settings = current_job(), read_settings(os.environ)
-    folder, files = _folder(settings, job.id, task_id), run_files(settings)
+    files = project_files(settings)
+    folder = _folder(files, job.id, task_id)
     try:
         record, is_ours = claim_run(folder, job.worker_name)
     except OSError as error:
@@ -57,10 +49,10 @@ def execute_run(task_id: str) -> str:
     if record is None:
         return _refuse(job)
     if not is_ours:
-        return handle_redelivery(job, folder, record, files)
+        return handle_redelivery(files, record, job)
     save_to_job(job, record)
     with shutdown_flag() as shutdown:
-        return _state(Execution(job, folder, record, files, settings, shutdown).run())
+        return Execution(job, folder, record, files, settings, shutdown).run().state
 
 
 def claim_run(folder: RunFolder, worker: str | None) -> Claim:
@@ -77,61 +69,12 @@ def claim_run(folder: RunFolder, worker: str | None) -> Claim:
         return Claim(None, is_ours=False)
 
 
-def handle_redelivery(job: Job, folder: RunFolder, record: RunRecord, files: RunFiles) -> str:
-    """Bring a run to its end that this call does not execute; returns its state."""
-    if record.outcome is not None:
-        return record.outcome.state
-    other_worker = record.worker != job.worker_name
-    if other_worker and is_executing(job.connection, record.worker, record.run_id):
-        return State.RUNNING
-    end_processes(record.run_id)
-    interruption = STOPPED if folder.stop_requested() else WORKER_DIED
-    return _state(close_interrupted(folder, record, interruption, job, files))
-
-
-@contextmanager
-def shutdown_flag() -> Iterator[ShutdownFlag]:
-    """Inside it SIGTERM sets the flag, instead of ending this process without a word."""
-    flag = ShutdownFlag()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        flag.is_set = True
-        stop_waiting()
-
-    def ignore(number: int, frame: FrameType | None) -> None:
-        """Ctrl-C is the worker's affair. A function, since the CLI would inherit SIG_IGN."""
-
-    before = signal.signal(signal.SIGTERM, on_signal), signal.signal(signal.SIGINT, ignore)
-    try:
-        yield flag
-    finally:
-        signal.signal(signal.SIGTERM, before[0])
-        signal.signal(signal.SIGINT, before[1])
-
-
-def run_files(settings: Settings) -> RunFiles:
-    """The files of the runs, with the secrets of this process's environment and of its project.
-
-    What the worker has read of them before it forks, its work-horses need not read again.
-    """
-    return _run_files(settings.tasks_root, tuple(read_environment_secrets(os.environ, settings.project_root)))
-
-
-@lru_cache(maxsize=1)
-def _run_files(tasks_root: Path, secrets: tuple[Secret, ...]) -> RunFiles:
-    return RunFiles(tasks_root, secrets)
-
-
-def _folder(settings: Settings, run_id: str, task_id: str) -> RunFolder:
+def _folder(files: RunFiles, run_id: str, task_id: str) -> RunFolder:
     """The run's folder. Raises `ValueError`: what stands in Redis is checked before it becomes a path."""
     run, task = parse_run_id(run_id), parse_task_id(task_id)
     if run is None or task is None:
         raise ValueError(f"no run can be called {printable(run_id)!r} in a task {printable(task_id)!r}")
-    return RunFolder(settings.tasks_root, task, run)
-
-
-def _state(record: RunRecord) -> str:
-    return State.ERROR if record.outcome is None else record.outcome.state
+    return files.folder(task, run)
 
 
 def _close_unstartable(job: Job, folder: RunFolder, error: OSError) -> str:
@@ -140,7 +83,7 @@ def _close_unstartable(job: Job, folder: RunFolder, error: OSError) -> str:
     if record is None:
         return _refuse(job)
     message = f"The run could not be started: its record cannot be written ({error.strerror})."
-    return _state(close_unstarted(folder, record, Verdict(State.ERROR, Reason.CLI_ERROR, message), job))
+    return close_unstarted(folder, record, Interruption(Reason.CLI_ERROR, message), job).state
 
 
 def _refuse(job: Job) -> str:

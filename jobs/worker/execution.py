@@ -2,16 +2,19 @@
 
 import logging
 import os
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 import msgspec
 from redis.exceptions import RedisError
 
-from jobs.queue.connection import without_waiting
+from jobs.queue.connection import stop_waiting, without_waiting
 from jobs.queue.job import Job, restore_if_lost
 from jobs.queue.records import close_executed, save_record
 from jobs.run.record import RunRecord
-from jobs.run.state import RunType
 from jobs.run.verdict import (
     SHUT_DOWN,
     STOPPED,
@@ -42,6 +45,26 @@ class ShutdownFlag:
     """Whether the worker of this run is being shut down."""
 
     is_set = False
+
+
+@contextmanager
+def shutdown_flag() -> Iterator[ShutdownFlag]:
+    """Inside it SIGTERM sets the flag, instead of ending this process without a word."""
+    flag = ShutdownFlag()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        flag.is_set = True
+        stop_waiting()
+
+    def ignore(number: int, frame: FrameType | None) -> None:
+        """Ctrl-C is the worker's affair. A function, since the CLI would inherit SIG_IGN."""
+
+    before = signal.signal(signal.SIGTERM, on_signal), signal.signal(signal.SIGINT, ignore)
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
 
 
 class Limits:
@@ -161,8 +184,7 @@ class Execution:
     def _replay(self) -> Replay | None:
         if self.record.original_traversal_id is None:
             return None
-        healing = self.record.run_type is RunType.REPLAY_WITH_HEALING
-        return Replay(self.record.original_traversal_id, healing=healing)
+        return Replay(self.record.original_traversal_id, healing=self.record.run_type.heals)
 
     def _result(self, process: CliProcess, process_exit: ProcessExit, interruption: Interruption | None) -> CliResult:
         printed = read_tail(self.folder.log, LOG_TAIL).decode("utf-8", errors="replace")

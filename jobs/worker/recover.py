@@ -26,18 +26,41 @@ from jobs.queue.job import (
 )
 from jobs.queue.records import close_interrupted, close_run, read_record
 from jobs.run.record import RunRecord
-from jobs.run.state import JobState
+from jobs.run.state import JobState, State
 from jobs.run.verdict import STOPPED, WORKER_DIED, Interruption
 from runner.cli.process import end_processes
-from runner.ids import RunId
+from runner.ids import RunId, TaskId
 from runner.log import log_event
 from runner.project.run_files import RunFiles
-from runner.project.run_folder import RunFolder
 from runner.settings import Settings
 
 LOCK_KEY = "bugninja-runner:recovery"
 LOCK_SECONDS = 60
 SETTLING_SECONDS = 15  # that an accepted run may be on its way into the queue
+
+
+def close_abandoned(
+    files: RunFiles, task_id: TaskId, run_id: RunId, interruption: Interruption, job: Job | None = None
+) -> RunRecord | None:
+    """End what is left of a run whose worker or work-horse died, and record the end: STOPPED if that was requested.
+
+    Returns the record that stands then; None if there is none.
+    """
+    end_processes(run_id)
+    folder = files.folder(task_id, run_id)
+    record = read_record(folder)
+    if record is None:
+        return None
+    return close_interrupted(folder, record, STOPPED if folder.stop_requested() else interruption, job, files)
+
+
+def handle_redelivery(files: RunFiles, record: RunRecord, job: Job) -> State:
+    """The state of a run whose job was delivered again. Closes the run if its worker died."""
+    is_elsewhere = record.worker != job.worker_name and is_executing(job.connection, record.worker, record.run_id)
+    if record.outcome is not None or is_elsewhere:
+        return record.state
+    closed = close_abandoned(files, record.task_id, record.run_id, WORKER_DIED, job)
+    return State.ERROR if closed is None else closed.state
 
 
 class Recovery:
@@ -87,7 +110,7 @@ class Recovery:
 
     def _recover(self, record: RunRecord) -> None:
         job = fetch_job(self._redis, record.run_id)
-        if record.started_at is None and self._folder(record).stop_requested():
+        if record.started_at is None and self._files.folder(record.task_id, record.run_id).stop_requested():
             self._close(record, job, STOPPED)
         elif job is None:
             self._without_job(record)
@@ -95,13 +118,10 @@ class Recovery:
             self._without_job_since.pop(record.run_id, None)
             self._with_job(record, job)
 
-    def _folder(self, record: RunRecord) -> RunFolder:
-        return self._files.folder(record.task_id, record.run_id)
-
     def _with_job(self, record: RunRecord, job: Job) -> None:
         recorded, state = recorded_in(job), job_state(job)
         if recorded is not None and recorded.outcome is not None:
-            close_run(self._folder(record), recorded, recorded.outcome, None)
+            close_run(self._files.folder(record.task_id, record.run_id), recorded, recorded.outcome, None)
         elif state is JobState.CANCELED:
             self._close(record, job, STOPPED)
         elif state in (JobState.STARTED, JobState.ENDED):
@@ -123,12 +143,10 @@ class Recovery:
         elif record.run_id not in self._suspects:
             self._suspects.add(record.run_id)
         else:
-            self._close(record, job, STOPPED if self._folder(record).stop_requested() else WORKER_DIED)
+            self._close(record, job, WORKER_DIED)
 
     def _close(self, record: RunRecord, job: Job | None, interruption: Interruption) -> None:
-        end_processes(record.run_id)
-        folder = self._folder(record)
-        close_interrupted(folder, read_record(folder) or record, interruption, job, self._files)
+        close_abandoned(self._files, record.task_id, record.run_id, interruption, job)
         if job is not None and is_queued_or_started(job):
             self._fail(job, interruption.message)
 

@@ -25,15 +25,12 @@ from rq.worker import BaseWorker, Worker
 from jobs.queue.connection import stop_waiting
 from jobs.queue.heartbeat import HEARTBEAT_SECONDS, send_heartbeat
 from jobs.queue.job import EXECUTE_RUN, publish_change, return_popped, save_to_job, task_of_job
-from jobs.queue.records import close_interrupted, read_record
-from jobs.run.record import RunRecord
-from jobs.run.verdict import HORSE_DIED, STOPPED
-from jobs.worker.execute import run_files
-from jobs.worker.recover import Recovery
-from runner.cli.process import end_processes
+from jobs.run.verdict import HORSE_DIED
+from jobs.worker.recover import Recovery, close_abandoned
 from runner.errors import SettingsError
 from runner.ids import new_run_id, parse_run_id
 from runner.log import configure_logging, log_event
+from runner.project.run_files import project_files
 from runner.settings import read_settings
 
 EARLIER_NAMES = ("jobs.execute.execute_run",)  # of our function, in jobs that were enqueued before an upgrade
@@ -137,7 +134,7 @@ class RunWorker(Worker):
             except RedisError:
                 if not self._stop_requested:
                     raise
-                self._close_on_disk(job)
+                self._close_run(job, save=False)
                 raise StopRequested from None
             return
         return_popped(queue, job.id)
@@ -156,7 +153,7 @@ class RunWorker(Worker):
         """Read the secrets and files of the task once, so that only its first work-horse has to wait for them."""
         task_id = task_of_job(job)
         if task_id is not None:
-            files = run_files(self.settings)
+            files = project_files(self.settings)
             files.redactor(task_id)
             files.traversal_ids(task_id)
 
@@ -186,9 +183,7 @@ class RunWorker(Worker):
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
         """The horse died before it could record an outcome: end what it left behind, and record that."""
-        closed = self._close_on_disk(job)
-        if closed is not None:
-            save_to_job(job, closed)
+        self._close_run(job, save=True)
 
     def register_birth(self) -> None:
         """Register as RQ's worker does, and from then on notice if Redis forgets it."""
@@ -218,19 +213,14 @@ class RunWorker(Worker):
         else:
             super()._pubsub_exception_handler(exc, pubsub, pubsub_thread)
 
-    def _close_on_disk(self, job: Job) -> RunRecord | None:
-        """End what a dead horse left behind; its run has an outcome then, its own or that it was interrupted."""
+    def _close_run(self, job: Job, *, save: bool) -> None:
+        """End what a dead horse left behind; its run has an outcome then. `save` copies it into the job, too."""
         run_id, task_id = parse_run_id(job.id), task_of_job(job)
         if run_id is None or task_id is None:
-            return None
-        end_processes(run_id)
-        files = run_files(self.settings)
-        folder = files.folder(task_id, run_id)
-        record = read_record(folder)
-        if record is None:
-            return None
-        interruption = STOPPED if folder.stop_requested() else HORSE_DIED
-        return close_interrupted(folder, record, interruption, None, files)
+            return
+        closed = close_abandoned(project_files(self.settings), task_id, run_id, HORSE_DIED)
+        if save and closed is not None:
+            save_to_job(job, closed)
 
     def _send_heartbeats(self) -> None:
         """Send heartbeats, and every other time look after runs that other workers may have left behind."""
@@ -259,7 +249,7 @@ class RunWorker(Worker):
         return bool(self.connection.sismember(self.redis_workers_keys, self.key))
 
     def _recovery(self) -> Recovery:
-        return Recovery(self.settings, self.queues[0], run_files(self.settings), partial(fail_job, self))
+        return Recovery(self.settings, self.queues[0], project_files(self.settings), partial(fail_job, self))
 
     def _recover(self, recovery: Recovery) -> None:
         try:

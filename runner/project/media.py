@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from runner.errors import NotFound
-from runner.ids import TaskId, parse_task_id, printable
+from runner.errors import NotFound, printable
+from runner.ids import TaskId, parse_task_id
 
 FOLDERS = ("screenshots", "videos")
 MEDIA_TYPES: Mapping[str, str] = {

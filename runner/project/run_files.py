@@ -1,43 +1,26 @@
 """Find and read the files of runs. Everything here may be called from several threads."""
 
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Set
-from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 from runner.errors import NotFound, TraversalBroken
 from runner.files import Identity, file_identity, is_in_place
 from runner.ids import RunId, TaskId, check_run_id, parse_run_id, parse_task_id
 from runner.project.listings import FolderListings
+from runner.project.project import check_project
 from runner.project.run_folder import RunFolder
 from runner.project.task import task_toml
-from runner.project.traversal import Traversal, parse_traversal
+from runner.project.traversal import Reading, Traversal, parse_traversal
 from runner.redaction import Redactor, Secret
-from runner.secrets import read_task_secrets
+from runner.secrets import read_environment_secrets, read_task_secrets, secrets_of_url
+from runner.settings import Settings
 
 SUFFIX = ".json"
-STAMP = re.compile(r"traverse_(\d{8}_\d{6})_")
 MAX_TRAVERSAL_BYTES = 64 * 1024 * 1024
 WRITING_SECONDS = 600  # the longest that a CLI which still works on a run leaves its file alone
-
-
-class Reading(NamedTuple):
-    """What a traversal file says now."""
-
-    traversal: Traversal | None
-    """The newest whole content that was seen; None if there was none yet."""
-    problem: str | None
-    """Why the present content cannot be used; None if it can."""
-    modified: float | None
-    """When the file last changed, in seconds since 1970; None if it is not there."""
-    name: str = ""
-    """The file's name; empty if it is not there."""
-
-
-NOTHING_YET = Reading(None, None, None)
 
 
 def is_abandoned(modified: float) -> bool:
@@ -52,17 +35,6 @@ def traversal_run_id(name: str) -> RunId | None:
     return parse_run_id(name.removesuffix(SUFFIX).rpartition("_")[2])
 
 
-def started_at(name: str) -> datetime | None:
-    """When the CLI began, in UTC, from its file's name (local time there); None if it is not in it."""
-    found = STAMP.match(name)
-    if found is None:
-        return None
-    try:
-        return datetime.strptime(found.group(1), "%Y%m%d_%H%M%S").astimezone(UTC)
-    except ValueError:
-        return None
-
-
 class RunFiles:
     """All files of the runs of a project. A folder is listed again when it changed; no content is kept."""
 
@@ -73,6 +45,10 @@ class RunFiles:
         self._root = os.fspath(tasks_root)
         self._listings = FolderListings()
         self._redactors: dict[TaskId, tuple[Identity | None, Redactor]] = {}
+
+    def check_project(self) -> None:
+        """Check that the project is there. Raises `ProjectGone`."""
+        check_project(self.tasks_root)
 
     def find_task(self, run_id: RunId) -> TaskId | None:
         """The task whose folder has files of this run, or None if the project knows no such run."""
@@ -163,6 +139,10 @@ class RunFiles:
         """All that is secret around this task, as its file and the environment are now."""
         return self.redactor(task_id).secrets
 
+    def url_redactor(self, url: str) -> Redactor:
+        """What takes the secrets of the environment, and the login in this URL, out of texts."""
+        return Redactor([*self.environment_secrets, *secrets_of_url("START_URL", url)])
+
     def redactor(self, task_id: TaskId) -> Redactor:
         """What takes all of that out of texts."""
         identity = file_identity(self.task_file(task_id))
@@ -215,3 +195,16 @@ def _parse(content: bytes, secrets: Iterable[Secret] | None) -> tuple[Traversal 
         return parse_traversal(content, secrets), None
     except TraversalBroken as broken:
         return None, str(broken)
+
+
+def project_files(settings: Settings) -> RunFiles:
+    """The files of the project, with the secrets of this process's environment and of the project.
+
+    One per process: what a worker has read of them before it forks, its work-horses need not read again.
+    """
+    return _run_files(settings.tasks_root, tuple(read_environment_secrets(os.environ, settings.project_root)))
+
+
+@lru_cache(maxsize=1)
+def _run_files(tasks_root: Path, secrets: tuple[Secret, ...]) -> RunFiles:
+    return RunFiles(tasks_root, secrets)

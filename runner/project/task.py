@@ -14,9 +14,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from runner.errors import NotFound, TaskBroken
+from runner.errors import NotFound, TaskBroken, printable
 from runner.files import is_in_place
-from runner.ids import TASK_ID_RULE, TaskId, parse_task_id, printable
+from runner.ids import TASK_ID_RULE, TaskId, parse_task_id
 from runner.project.project import check_project
 
 DEFAULT_VIEWPORT = (1920, 1080)  # what `bugninja add` writes

@@ -8,8 +8,9 @@ value does not hide the rest of a run.
 
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -21,6 +22,7 @@ from runner.secrets import secrets_of_traversal
 FileStatus = Literal["PENDING", "SUCCESSFUL", "FAILED"]
 Parameter = str | int | float | bool | None
 
+STAMP = re.compile(r"traverse_(\d{8}_\d{6})_")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 ACTION_KEY = re.compile(r"action_(\d{1,9})")
 # The names that decide what a run is: a secret that is one of them must not turn a failure into a success.
@@ -88,6 +90,33 @@ class Traversal(Struct, frozen=True):
         """The agent's own words when it was done."""
         text = self.actions[-1].parameters.get("text") if self.success is not None else None
         return text if isinstance(text, str) and text.strip() else None
+
+
+class Reading(NamedTuple):
+    """What a traversal file says now."""
+
+    traversal: Traversal | None
+    """The newest whole content that was seen; None if there was none yet."""
+    problem: str | None
+    """Why the present content cannot be used; None if it can."""
+    modified: float | None
+    """When the file last changed, in seconds since 1970; None if it is not there."""
+    name: str = ""
+    """The file's name; empty if it is not there."""
+
+
+NOTHING_YET = Reading(None, None, None)
+
+
+def started_at(name: str) -> datetime | None:
+    """When the CLI began, in UTC, from its file's name (local time there); None if it is not in it."""
+    found = STAMP.match(name)
+    if found is None:
+        return None
+    try:
+        return datetime.strptime(found.group(1), "%Y%m%d_%H%M%S").astimezone(UTC)
+    except ValueError:
+        return None
 
 
 def parse_traversal(content: bytes, secrets: Iterable[Secret] | None = ()) -> Traversal:

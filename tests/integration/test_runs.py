@@ -203,8 +203,8 @@ def test_bad_settings_end_a_line_with_a_sentence_and_no_trace(new_stack: Callabl
     stack = new_stack(RUN_TTL="soon", LOG_LEVEL="LOUD", REDIS_URL=good.environ["REDIS_URL"])
     assert stack.line(name).wait(20) == 1
     printed = stack.log(name)
-    assert "RUN_TTL is 'soon'; expected is a whole number of seconds" in printed
-    assert "LOG_LEVEL is 'LOUD'; expected is one of DEBUG" in printed
+    assert "RUN_TTL must be an integer from 60 to 315360000 (seconds), got 'soon'." in printed
+    assert "LOG_LEVEL must be one of DEBUG" in printed
     assert "Traceback" not in printed
 
 

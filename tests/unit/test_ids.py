@@ -1,6 +1,7 @@
 import pytest
 
-from runner.ids import new_run_id, parse_run_id, parse_task_id, printable
+from runner.errors import printable
+from runner.ids import new_run_id, parse_run_id, parse_task_id
 
 NOT_IDS = [
     "", ".", "..", "../x", "a/b", "%2e%2e", "-rf", "a\0b", "a" * 10_000, "UPPER", "ünï", "a b", "a\n", "٣",

@@ -21,9 +21,8 @@ from jobs.run.steps import brain_states
 from jobs.run.test_case import BrowserConfig
 from jobs.run.test_case import TestCase as Case
 from runner.ids import RunId, TaskId
-from runner.project.run_files import Reading
 from runner.project.task import Browser, Viewport
-from runner.project.traversal import Traversal, parse_traversal
+from runner.project.traversal import Reading, Traversal, parse_traversal
 from tests.project import FAULT, PASSED, VISIT, make_action, make_traversal
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)

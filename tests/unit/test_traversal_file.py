@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from runner.ids import RunId, TaskId
-from runner.project.run_files import NOTHING_YET, RunFiles, started_at, traversal_run_id
+from runner.project.run_files import RunFiles, traversal_run_id
+from runner.project.traversal import NOTHING_YET, started_at
 from tests.project import PASSED, VISIT, Project, traversal_bytes
 
 RUN, TASK = RunId("r" * 24), TaskId("t")

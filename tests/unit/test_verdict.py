@@ -19,8 +19,7 @@ from jobs.run.verdict import (
     run_timeout_exceeded,
 )
 from runner.cli.command import ProcessExit
-from runner.project.run_files import NOTHING_YET, Reading
-from runner.project.traversal import Traversal, parse_traversal
+from runner.project.traversal import NOTHING_YET, Reading, Traversal, parse_traversal
 from tests.project import FAULT, PASSED, VISIT, make_traversal
 
 

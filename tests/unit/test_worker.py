@@ -44,7 +44,8 @@ def test_a_job_of_somebody_else_does_not_end_the_worker(worker: RunWorker) -> No
         job = RunJob("x", connection=worker.connection, serializer="json")
         job.data = data
         worker._prepare(job)
-        assert worker._close_on_disk(job) is None
+        worker._close_run(job, save=True)
+        assert not worker.connection.exists(job.key)
 
 
 def test_a_signal_ends_the_horse(worker: RunWorker) -> None:
