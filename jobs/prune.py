@@ -93,7 +93,6 @@ def _being_replayed(files: RunFiles, entries: Iterable[Entry]) -> Iterator[RunId
 
 
 def as_table(plans: Sequence[Plan]) -> str:
-    """The runs as a table."""
     rows = [f"{'task':30} {'run':24} {'state':8} {'over since':20} {'MB':>8}"]
     rows += [
         f"{plan.entry.task_id:30} {plan.entry.run_id:24} {plan.entry.state:8} "

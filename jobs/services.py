@@ -69,6 +69,5 @@ class Services(NamedTuple):
         return cls.build(settings, connect(settings.redis_url), connect_async(settings.redis_url))
 
     async def close(self) -> None:
-        """Close the connections."""
         self.writing.close()
         await self.reading.aclose()

@@ -83,7 +83,6 @@ class Guard:
         self.app, self.settings, self.check = app, settings, check
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer with the refusal."""
         refusal = None
         if scope["type"] == "http":
             refusal = self.check(self.settings, scope["method"], scope["path"], Headers(scope=scope))

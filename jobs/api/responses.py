@@ -25,7 +25,6 @@ class JSONResponse(Response):
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        """The content as UTF-8 JSON."""
         return msgspec.json.encode(content)
 
 
@@ -50,7 +49,6 @@ class RenderedResponse(Response):
     media_type = JSONResponse.media_type
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the head and the body."""
         pacer: Pacer = scope["app"].state.pacer
         if len(self.body) <= CHUNK_BYTES:
             if len(self.body) > SMALL_BYTES:

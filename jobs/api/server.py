@@ -63,7 +63,6 @@ class Server(uvicorn.Server):
     """Uvicorn's, which ends the streams of changes before it waits for connections to close."""
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        """End all connections."""
         services: Services = self.lifespan.state["services"]
         services.changes.end()
         await super().shutdown(sockets)

@@ -47,7 +47,6 @@ STATES: Mapping[JobStatus, JobState] = {
 
 
 def make_queue(redis: Redis, name: str) -> Queue:
-    """The queue of this name."""
     return Queue(name, connection=redis, serializer=JSONSerializer)
 
 

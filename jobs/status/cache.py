@@ -52,7 +52,6 @@ class ResponseCache(Generic[F]):
         self.size = 0
 
     def find(self, key: Hashable) -> CacheEntry[F] | None:
-        """The entry of this key."""
         entry = self._entries.get(key)
         if entry is not None:
             self._entries.move_to_end(key)
@@ -68,7 +67,6 @@ class ResponseCache(Generic[F]):
         return entry
 
     def drop(self, key: Hashable) -> None:
-        """Forget the entry of this key."""
         entry = self._entries.pop(key, None)
         if entry is not None:
             self.size -= _size(entry)

@@ -90,8 +90,6 @@ class Entry(Struct, frozen=True, gc=False):
 
 
 class EntryReader:
-    """Reads the entries of one project."""
-
     def __init__(self, files: RunFiles) -> None:
         self._files = files
         self._interned: dict[Any, Any] = {}

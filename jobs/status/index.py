@@ -42,7 +42,6 @@ class Index:
         self._selections: dict[tuple[object, ...], Sequence[Entry]] = {}
 
     def find(self, run_id: RunId) -> Entry | None:
-        """The run with this ID."""
         return next((runs.entries[run_id] for runs in self.tasks.values() if run_id in runs.entries), None)
 
     def task_of(self, run_id: RunId) -> TaskId | None:

@@ -30,8 +30,6 @@ class ListFingerprint(NamedTuple):
 
 
 class RunLists:
-    """The lists of one project's runs."""
-
     def __init__(self, history: RunHistory, cache: ResponseCache[ListFingerprint]) -> None:
         self._history = history
         self._cache = cache

@@ -78,7 +78,6 @@ class RunListQuery(RunsOfTaskQuery, frozen=True):
 
 
 def for_task(name: str, query: RunsOfTaskQuery) -> RunListQuery:
-    """The query for the runs of this task."""
     return RunListQuery(test_case_id=name, **msgspec.structs.asdict(query))
 
 

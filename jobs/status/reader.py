@@ -60,12 +60,10 @@ class Files(NamedTuple):
 
     @property
     def exist(self) -> bool:
-        """Whether there is anything of the run."""
         return self.record is not None or self.traversal is not None
 
     @property
     def made_by_hand(self) -> bool:
-        """Whether there is only a traversal."""
         return self.record is None and self.traversal is not None
 
 

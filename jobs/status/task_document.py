@@ -112,7 +112,6 @@ def project_document(project: Project, clean: Clean) -> ProjectDocument:
 
 
 def task_document(task: Task, project_id: str, statistics: Statistics, clean: Clean) -> TaskDocument:
-    """The document of a task."""
     return TaskDocument(
         id=task.id,
         cuid=task.cuid,

@@ -39,7 +39,6 @@ class Tasks:
 
     @property
     def root(self) -> Path:
-        """The folder with one folder per task."""
         return self._settings.tasks_root
 
     def first(self) -> Task | None:
@@ -47,7 +46,6 @@ class Tasks:
         return next(self._catalog.all(), None)
 
     def project(self) -> ProjectDocument:
-        """The project."""
         project = read_project(self._settings.project_root)
         return project_document(project, self._files.url_redactor(project.default_start_url).text)
 

@@ -42,17 +42,7 @@ HORSE_SECONDS = 3.2  # for the work-horse to end its CLI and record the outcome;
 class RunJob(Job):
     """A job that can only be a run: the content of Redis cannot make a worker call anything else."""
 
-    @property
-    def success_callback(self) -> None:
-        """None: runs have no callbacks."""
-
-    @property
-    def failure_callback(self) -> None:
-        """None: runs have no callbacks."""
-
-    @property
-    def stopped_callback(self) -> None:
-        """None: runs have no callbacks."""
+    success_callback = failure_callback = stopped_callback = property(lambda self: None)  # runs have no callbacks
 
     def perform(self) -> Any:
         """The function's value. Raises `ValueError` if the job names another function than ours."""

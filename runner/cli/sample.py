@@ -169,16 +169,13 @@ class Recording:
 
     @property
     def folder(self) -> Path:
-        """The task's folder."""
         return self.project / "tasks" / self.script.task_id
 
     @property
     def path(self) -> Path:
-        """The traversal file."""
         return self.folder / "traversals" / f"traverse_{self.began:%Y%m%d_%H%M%S}_{self.run_id}.json"
 
     def think(self, evaluation: str, goal: str) -> None:
-        """Begin a step."""
         thought = {"evaluation_previous_goal": evaluation, "memory": f"{len(self.actions)} actions", "next_goal": goal}
         self.brain_states[new_run_id()] = thought
 
@@ -216,7 +213,6 @@ class Recording:
         return name if (self.folder / name).is_file() else None
 
     def write(self, status: str) -> None:
-        """Put the traversal in place by rename."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text(json.dumps(self.document(status), indent=4, ensure_ascii=False), encoding="utf-8")

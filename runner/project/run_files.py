@@ -47,7 +47,6 @@ class RunFiles:
         self._redactors: dict[TaskId, tuple[Identity | None, Redactor]] = {}
 
     def check_project(self) -> None:
-        """Check that the project is there. Raises `ProjectGone`."""
         check_project(self.tasks_root)
 
     def find_task(self, run_id: RunId) -> TaskId | None:
@@ -69,7 +68,6 @@ class RunFiles:
         return self.folder(task_id, run_id)
 
     def folder(self, task_id: TaskId, run_id: RunId) -> RunFolder:
-        """The folder that is kept for a run of this task."""
         return RunFolder(self.tasks_root, task_id, run_id)
 
     def task_ids(self) -> Iterator[TaskId]:
@@ -116,7 +114,6 @@ class RunFiles:
         return None if name is None else Path(self._traversals_folder(task_id), name)
 
     def task_file(self, task_id: TaskId) -> Path:
-        """Where the task's own file is."""
         return task_toml(self.tasks_root, task_id)
 
     def read(self, task_id: TaskId, run_id: RunId, last_good: Traversal | None = None) -> Reading:

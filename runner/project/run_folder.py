@@ -25,7 +25,6 @@ class RunFolder(NamedTuple):
 
     @property
     def path(self) -> Path:
-        """The folder itself."""
         return self.tasks_root / self.task_id / "runs" / self.run_id
 
     @property

@@ -75,7 +75,6 @@ class Task(Struct, frozen=True):
 
     @property
     def browser_config_id(self) -> str:
-        """The ID of the one browser configuration that a task has."""
         return browser_config_id(self.id)
 
 
@@ -85,7 +84,6 @@ def task_toml(tasks_root: Path, task_id: TaskId) -> Path:
 
 
 def browser_config_id(task_id: TaskId) -> str:
-    """The ID of the task's only browser configuration."""
     return f"{task_id}_default"
 
 

@@ -84,7 +84,6 @@ class Patched(Loader):
         self.loader, self.patch, self.ids = loader, patch, (run_id, task_id)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """The module that the own loader makes."""
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
