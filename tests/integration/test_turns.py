@@ -6,8 +6,6 @@ import signal
 import time
 from datetime import datetime
 
-import psutil
-
 from tests.integration.test_runs import child_lives, horse_of
 from tests.project import Project
 from tests.stack import Stack
@@ -51,11 +49,7 @@ def test_a_worker_and_its_work_horse_killed_together_do_not_block_the_next_run(p
     assert not child_lives(folder)
     assert stack.wait_final(waiting)["current_state"] == "FINISHED"
     assert stack.run(dead) == run
-    assert not [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if str(folder) in " ".join(process.info["cmdline"] or [])
-    ]
+    assert not stack.processes_with("BUGNINJA_RUN_ID", dead)
 
 
 def test_a_work_horse_that_only_is_slow_is_left_alone(project: Project, stack: Stack) -> None:

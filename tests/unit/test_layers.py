@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.stack import ROOT
+
 RUNNER = ("runner", "runner/project", "runner/cli")
 BELOW_STATUS = ("jobs/queue", "jobs/run", *RUNNER)
 MAY_IMPORT = {

@@ -15,7 +15,7 @@ from jobs.run.state import Origin, Reason, RunType, State
 from jobs.status.entry import Entry
 from runner.ids import RunId, TaskId
 from tests.project import PASSED, VISIT, traversal_bytes
-from tests.unit.conftest import FakeStack
+from tests.unit.fake_stack import FakeStack
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 
@@ -41,31 +41,6 @@ RUNS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("days", "keep", "chosen"),
-    [
-        (0, 0, ""),
-        (2, 0, "dfx"),  # c is just two days old
-        (10, 0, ""),
-        (0, 1, "bcdf"),  # a is the newest, and e is not over
-        (0, 3, "df"),
-        (0, 6, ""),
-        (4, 2, "cdfx"),
-    ],
-)
-def test_old_runs_and_those_beyond_the_number_are_chosen(days: int, keep: int, chosen: str) -> None:
-    assert "".join(run.run_id for run in choose(RUNS, days, keep, NOW)) == chosen
-
-
-def test_what_a_replay_still_needs_is_kept() -> None:
-    assert "".join(run.run_id for run in choose(RUNS, 2, 0, NOW, {RunId("d")})) == "fx"
-
-
-def test_a_recording_that_may_still_be_somebodys_is_kept_for_a_day() -> None:
-    runs = [entry("n", 0), entry("l", 0.5, State.ERROR, reason=Reason.LOST), entry("m", 2, State.ERROR, reason=Reason.LOST)]  # fmt: skip
-    assert "".join(run.run_id for run in choose(runs, 0, 1, NOW)) == "m"
-
-
 def files(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
@@ -89,6 +64,31 @@ def pruned(stack: FakeStack) -> tuple[FakeStack, str, str]:
     meta["outcome"]["finished_at"] = "2025-01-01T00:00:00Z"
     record.write_text(json.dumps(meta))
     return stack, ours, hand
+
+
+@pytest.mark.parametrize(
+    ("days", "keep", "chosen"),
+    [
+        (0, 0, ""),
+        (2, 0, "dfx"),  # c is just two days old
+        (10, 0, ""),
+        (0, 1, "bcdf"),  # a is the newest, and e is not over
+        (0, 3, "df"),
+        (0, 6, ""),
+        (4, 2, "cdfx"),
+    ],
+)
+def test_old_runs_and_those_beyond_the_number_are_chosen(days: int, keep: int, chosen: str) -> None:
+    assert "".join(run.run_id for run in choose(RUNS, days, keep, NOW)) == chosen
+
+
+def test_what_a_replay_still_needs_is_kept() -> None:
+    assert "".join(run.run_id for run in choose(RUNS, 2, 0, NOW, {RunId("d")})) == "fx"
+
+
+def test_a_recording_that_may_still_be_in_use_is_kept_for_a_day() -> None:
+    runs = [entry("n", 0), entry("l", 0.5, State.ERROR, reason=Reason.LOST), entry("m", 2, State.ERROR, reason=Reason.LOST)]  # fmt: skip
+    assert "".join(run.run_id for run in choose(runs, 0, 1, NOW)) == "m"
 
 
 def test_a_run_is_deleted_with_all_that_there_is_of_it(pruned: tuple[FakeStack, str, str]) -> None:

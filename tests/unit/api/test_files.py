@@ -1,0 +1,116 @@
+"""Logs, pictures and recordings over HTTP."""
+
+import pytest
+
+from tests.unit.fake_stack import FakeStack
+from tests.unit.runs import (
+    FRONT_END,
+    OTHER,
+)
+
+
+@pytest.fixture
+def picture(buy: FakeStack) -> str:
+    """The path of a screenshot."""
+    folder = buy.project.root / "tasks" / "buy" / "screenshots" / "run"
+    folder.mkdir(parents=True)
+    (folder / "001.png").write_bytes(bytes(range(200)))
+    return "/tasks/buy/screenshots/run/001.png"
+
+
+NONE_OF_THEM = '{"detail":"The file has 14 bytes, and none of those that Range asks for."}'
+
+
+def test_a_screenshot_is_served_with_all_that_a_browser_wants(buy: FakeStack, picture: str) -> None:
+    response = buy.client.get(picture, headers={"Origin": FRONT_END})
+    assert (response.status_code, response.content) == (200, bytes(range(200)))
+    assert response.headers["content-type"] == "image/png"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["access-control-allow-origin"] == FRONT_END
+    etag = response.headers["etag"]
+    again = buy.client.get(picture, headers={"If-None-Match": etag})
+    assert (again.status_code, again.content) == (304, b"")
+    for header in (f'"other", {etag}', f"W/{etag}", "*"):
+        assert buy.client.get(picture, headers={"If-None-Match": header}).status_code == 304
+    assert buy.client.get(picture, headers={"If-None-Match": '"other"'}).status_code == 200
+    part = buy.client.get(picture, headers={"Range": "bytes=10-19"})
+    assert (part.status_code, part.content) == (206, bytes(range(10, 20)))
+    assert part.headers["content-range"] == "bytes 10-19/200"
+    assert buy.client.get(picture, headers={"Range": "bytes=900-"}).status_code == 416
+    head = buy.client.head(picture)
+    assert (head.status_code, head.headers["content-length"], head.content) == (200, "200", b"")
+    (buy.project.root / picture[1:]).write_bytes(b"new")
+    assert buy.client.get(picture, headers={"If-None-Match": etag}).content == b"new"
+
+
+def test_errors_about_ranges_are_json_too(buy: FakeStack, picture: str) -> None:
+    response = buy.client.get(picture, headers={"Range": "bytes=900-"})
+    assert (response.status_code, response.headers["content-range"]) == (416, "bytes */200")
+    assert "has 200 bytes" in response.json()["detail"]
+    for header in ("bytes=x-y", "lines=1-2", "bytes=-"):
+        assert buy.client.get(picture, headers={"Range": header}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/tasks/buy/task_buy.toml",
+        "/tasks/buy/screenshots",
+        "/tasks/buy/screenshots/",
+        "/tasks/buy/screenshots/run/",
+        "/tasks/buy/screenshots/%2e%2e/task_buy.toml",
+        "/tasks/buy/screenshots/..%2ftask_buy.toml",
+        "/tasks/buy/runs/x/run.json",
+        "/tasks/buy/traversals/x.json",
+    ],
+)
+def test_nothing_but_pictures_and_recordings_is_served(buy: FakeStack, picture: str, path: str) -> None:
+    response = buy.client.get(path)
+    assert response.status_code == 404
+    assert isinstance(response.json()["detail"], str)
+
+
+def test_links_that_go_round_in_circles_are_not_found(buy: FakeStack) -> None:
+    folder = buy.project.root / "tasks" / "buy"
+    (folder / "screenshots").symlink_to("a")
+    (folder / "a").symlink_to("screenshots")
+    assert buy.client.get("/tasks/buy/screenshots/a/b.png").status_code == 404
+
+
+def test_the_log_is_plain_text_in_parts(stack: FakeStack) -> None:
+    stack.project.add_task("buy", "print:one print:\x1b[31mtwo\x1b[0m print:three pass")
+    path = f"/test-runs/{stack.run('buy')['id']}/log"
+    whole = stack.client.get(path)
+    assert whole.text == "one\ntwo\nthree\n"
+    assert whole.headers["content-type"] == "text/plain; charset=utf-8"
+    assert whole.headers["x-content-type-options"] == "nosniff"
+    assert whole.headers["x-next-offset"] == "14"
+    assert stack.client.get(path, params={"tail": 2}).text == "two\nthree\n"
+    assert stack.client.get(path, params={"tail": 0}).text == ""
+    assert stack.client.get(path, params={"offset": 8}).text == "three\n"
+    beyond = stack.client.get(path, params={"offset": 999})
+    assert (beyond.text, beyond.headers["x-next-offset"]) == ("", "14")
+    for header, status, text, shown in [
+        ("bytes=4-6", 206, "two", "bytes 4-6/14"),
+        ("bytes=8-", 206, "three\n", "bytes 8-13/14"),
+        ("bytes=-6", 206, "three\n", "bytes 8-13/14"),
+        ("bytes=99-", 416, NONE_OF_THEM, "bytes */14"),
+        ("bytes=6-4", 416, NONE_OF_THEM, "bytes */14"),
+        ("bytes=x-y", 200, "one\ntwo\nthree\n", None),
+        ("bytes=0-1,3-4", 200, "one\ntwo\nthree\n", None),
+    ]:
+        part = stack.client.get(path, headers={"Range": header})
+        assert (part.status_code, part.text, part.headers.get("content-range")) == (status, text, shown), header
+    for query in ("tail=-1", "tail=x", "offset=1.5", "offset=" + "9" * 30):
+        assert stack.client.get(f"{path}?{query}").status_code == 422
+
+
+def test_a_run_that_printed_nothing_yet_has_an_empty_log_and_an_unknown_one_none(stack: FakeStack) -> None:
+    stack.project.add_task("buy")
+    queued = stack.post("buy").json()["id"]
+    assert (
+        stack.client.get(f"/test-runs/{queued}/log").status_code,
+        stack.client.get(f"/test-runs/{queued}/log").text,
+    ) == (200, "")
+    assert stack.client.get(f"/test-runs/{OTHER}/log").status_code == 404
+    assert stack.client.get("/test-runs/nonsense/log").status_code == 404

@@ -1,0 +1,104 @@
+"""Traversal files: their content and their names."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from runner.errors import TraversalBroken
+from runner.ids import RunId, TaskId
+from runner.project.traversal import parse_traversal, started_at
+from tests.project import FAULT, PASSED, VISIT, make_action, make_traversal, traversal_bytes
+
+
+def parse(document: dict[str, Any]) -> Any:
+    return parse_traversal(json.dumps(document).encode())
+
+
+RUN, TASK = RunId("r" * 24), TaskId("t")
+
+
+NAME = f"traverse_20261123_031018_{RUN}.json"
+
+
+def test_steps_keep_their_order_and_actions_are_sorted_by_number() -> None:
+    actions = {f"action_{n}": make_action(n, "wait", {"seconds": n}) for n in (10, 9, 2, 0)}
+    traversal = parse({**make_traversal([VISIT, VISIT]), "actions": actions})
+    assert [action.number for action in traversal.actions] == [0, 2, 9, 10]
+    assert [thought.id for thought in traversal.brain_states] == ["thought0", "thought1"]
+    assert traversal.brain_states[1].next_goal == "goal 1"
+
+
+def test_an_action_is_its_kind_its_parameters_and_what_it_was_about() -> None:
+    action = make_action(0, "input_text", {"index": 3, "text": "Ada", "xpath": None})
+    action["dom_element_data"] = {"xpath": "html/body/input", "attributes": {"value": "typed-secret"}}
+    (read,) = parse({"brain_states": {}, "actions": {"action_0": action}}).actions
+    assert (read.kind, read.parameters["text"], read.xpath) == ("input_text", "Ada", "html/body/input")
+    assert read.screenshot == "screenshots/run/001_input_text.png"
+    assert "typed-secret" not in repr(read)
+
+
+def test_what_is_not_named_has_no_way_out() -> None:
+    text = repr(parse_traversal(traversal_bytes([VISIT, PASSED], browser_config={"proxy": {"password": "p-secret"}})))
+    assert "secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("actions", "success"), [([VISIT], None), ([], None), ([VISIT, PASSED], True), ([FAULT], False),
+                             ([("done", {"text": "x"})], True), ([PASSED, VISIT], None)]
+)  # fmt: skip
+def test_success_is_what_the_last_done_says(actions: list[tuple[str, dict[str, Any]]], success: bool | None) -> None:
+    assert parse_traversal(traversal_bytes(actions)).success is success
+
+
+@pytest.mark.parametrize(("said", "read"), [("SUCCESSFUL", "SUCCESSFUL"), ("PENDING", "PENDING"), (None, None), ("x", None), (3, None)])  # fmt: skip
+def test_only_known_status_words_count(said: Any, read: str | None) -> None:
+    assert parse({**make_traversal([VISIT], status=None), "status": said}).status == read
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "not whole JSON"),
+        (b'{"brain_states": {}, "actions": {"action_0"', "not whole JSON"),
+        (b"[1, 2]", "holds a JSON array"),
+        (b"null", "holds a JSON null"),
+        (b'"text"', "holds a JSON string"),
+        (b"[" * 200_000 + b"]" * 200_000, "nested too deep"),
+        (b'{"a": "\xff"}', "not UTF-8"),
+        (b"{}", "lacks the objects"),
+        (b'{"actions": [], "brain_states": {}}', "lacks the objects"),
+    ],
+)
+def test_what_is_no_traversal_is_refused_with_a_reason(content: bytes, problem: str) -> None:
+    with pytest.raises(TraversalBroken, match=problem):
+        parse_traversal(content)
+
+
+@pytest.mark.parametrize("odd", [None, 7, "x", [], {}, {"action": None}, {"action": {"input_text": 5}},
+                                 {"action": {"input_text": {"text": ["no", "text"]}}}, {"brain_state_id": 3}])  # fmt: skip
+def test_one_odd_action_does_not_hide_the_others(odd: Any) -> None:
+    document = make_traversal([VISIT, VISIT])
+    document["actions"]["action_1"] = odd
+    document["actions"]["nonsense"] = odd
+    assert parse(document).actions[0].kind == "go_to_url"
+
+
+def test_the_text_of_an_input_is_always_a_text() -> None:
+    document = make_traversal([("input_text", {"text": None})])
+    assert parse(document).actions[0].parameters["text"] == ""
+
+
+def test_the_time_in_the_name_is_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    monkeypatch.setenv("TZ", "Europe/Budapest")
+    time.tzset()
+    try:
+        assert started_at(NAME) == datetime(2026, 11, 23, 2, 10, 18, tzinfo=UTC)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert started_at("traverse_99999999_999999_x.json") is None
+    assert started_at("else.json") is None

@@ -1,0 +1,34 @@
+"""The RQ job of a run, and the turns of a task."""
+
+import itertools
+
+import pytest
+
+from tests.project import Project
+from tests.unit.fake_stack import FakeStack
+
+
+def test_a_second_run_of_a_task_waits_for_the_first_and_says_so(stack: FakeStack) -> None:
+    stack.project.add_task("buy")
+    stack.project.add_task("sell")
+    first, second, third = (stack.post("buy").json()["id"] for _ in range(3))
+    other = stack.post("sell").json()["id"]
+    assert stack.get(first)["queue"] == {"position": 1, "waiting_for": None}
+    assert stack.get(second)["queue"] == {"position": 1, "waiting_for": first}
+    assert stack.get(third)["queue"] == {"position": 2, "waiting_for": first}
+    assert stack.get(other)["queue"] == {"position": 2, "waiting_for": None}
+    stack.work()
+    runs = [stack.get(run_id) for run_id in (first, second, third)]
+    assert [run["current_state"] for run in runs] == ["FINISHED"] * 3
+    assert [run["queue"] for run in runs] == [None] * 3
+    for before, after in itertools.pairwise(runs):
+        assert before["finished_at"] <= after["started_at"]
+
+
+def test_any_number_of_runs_per_task_is_0(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Project, "environ", lambda self, **more: {"PROJECT_ROOT": str(self.root), "RUNS_PER_TASK": "0"})
+    stack = FakeStack(project)
+    project.add_task("buy")
+    with stack.client:
+        ids = [stack.post("buy").json()["id"] for _ in range(3)]
+        assert [stack.get(run_id)["queue"]["position"] for run_id in ids] == [1, 2, 3]

@@ -1,0 +1,93 @@
+"""The record of a run."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from jobs.run.document import RunDocument
+from jobs.run.document import run_document as document_of
+from jobs.run.record import (
+    Outcome,
+    RunRecord,
+    record_from_job_meta,
+    record_from_json,
+    record_of_file,
+    record_to_job_meta,
+    record_to_json,
+)
+from jobs.run.state import JobState, Origin, Reason, RunType, State
+from jobs.run.test_case import BrowserConfig
+from jobs.run.test_case import TestCase as Case
+from runner.ids import RunId, TaskId
+from runner.project.task import Browser, Viewport
+from runner.project.traversal import Reading, Traversal, parse_traversal
+from tests.project import PASSED, VISIT, make_traversal
+
+NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+
+
+RUN, TASK = RunId("r" * 24), TaskId("t")
+
+
+QUEUED = RunRecord(
+    run_id=RUN,
+    task_id=TASK,
+    test_case=Case("t", "T", "d", "g"),
+    browser_config=BrowserConfig("t_default", Browser("chromium", "", Viewport(1, 2), None)),
+    run_type=RunType.AGENTIC,
+    origin=Origin.WEB_UI,
+    queued_at=NOW,
+)
+
+
+STARTED = msgspec.structs.replace(QUEUED, started_at=NOW + timedelta(seconds=1), worker="w")
+
+
+FAILED_META = msgspec.structs.replace(
+    STARTED, outcome=Outcome(State.FAILED, Reason.TEST_FAILED, "cart", NOW + timedelta(seconds=9), 0)
+)
+
+
+def run_document(record: RunRecord, job: JobState, steps: Traversal | None) -> RunDocument:
+    return document_of(record, job, Reading(steps, None, None), [])
+
+
+def traversal(*args: Any, **kwargs: Any) -> Traversal:
+    return parse_traversal(json.dumps(make_traversal(*args, **kwargs)).encode())
+
+
+def by_hand(reading: Reading, *, abandoned: bool = True) -> RunDocument:
+    record = record_of_file(TASK, RUN, reading, abandoned=abandoned)
+    assert record is not None
+    return document_of(record, JobState.ABSENT, reading, [])
+
+
+def test_a_run_made_by_hand_has_the_record_that_its_file_gives() -> None:
+    modified = (NOW + timedelta(seconds=30)).timestamp()
+    name = f"traverse_{NOW.astimezone():%Y%m%d_%H%M%S}_{RUN}.json"
+    document = by_hand(Reading(traversal([VISIT, PASSED], "SUCCESSFUL"), None, modified, name))
+    assert (document.current_state, document.origin, document.run_type) == ("FINISHED", "CLI", "AGENTIC")
+    assert (document.started_at, document.finished_at) == (NOW, NOW + timedelta(seconds=30))
+    assert (document.duration, document.traversal_id, document.adopted) == (30.0, RUN, False)
+    being_written = by_hand(Reading(traversal([VISIT]), None, modified, name), abandoned=False)
+    assert (being_written.current_state, being_written.finished_at) == ("RUNNING", None)
+    lost = by_hand(Reading(None, "it is not whole JSON", modified, name))
+    assert (lost.current_state, lost.reason) == ("ERROR", "lost")
+    replay = by_hand(Reading(traversal([VISIT], "SUCCESSFUL", run_type="REPLAY"), None, modified, name))
+    assert replay.run_type == "REPLAY"
+    assert record_of_file(TASK, RUN, Reading(None, None, None), abandoned=False) is None, "there is no file"
+
+
+def test_a_record_survives_redis_and_the_disk() -> None:
+    for meta in (QUEUED, STARTED, FAILED_META):
+        assert record_from_json(record_to_json(meta)) == meta
+        assert record_from_job_meta(json.loads(json.dumps(record_to_job_meta(meta)))) == meta
+    assert record_from_json(b"{") is None
+    assert record_from_json(b'{"run_id": 3}') is None
+    assert record_from_job_meta({"unserialized": "x"}) is None
+
+
+def test_times_are_written_in_utc_with_z() -> None:
+    assert b'"queued_at":"2026-11-23T08:00:00Z"' in msgspec.json.encode(run_document(QUEUED, JobState.WAITING, None))

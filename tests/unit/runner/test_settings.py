@@ -1,0 +1,102 @@
+"""Settings: defaults, checks, messages."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from runner.errors import SettingsError
+from runner.settings import VARIABLES, Settings, read_settings
+from tests.stack import ROOT
+
+
+def test_an_empty_environment_gives_the_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = read_settings({})
+    assert settings.redis_url == "redis://127.0.0.1:6379/0"
+    assert settings.project_root == tmp_path.resolve()
+    assert settings.runner_command == ("bugninja", "run", "{task_id}")
+    assert (settings.run_timeout, settings.run_ttl) == (3600, 30 * 24 * 3600)
+    assert (settings.host, settings.port, settings.queue_name, settings.log_level) == (
+        "127.0.0.1", 8000, "bugninja", "INFO",
+    )  # fmt: skip
+    assert "http://localhost:5173" in settings.cors_origins
+
+
+def test_the_command_is_split_as_a_shell_would_split_it() -> None:
+    settings = read_settings({"RUNNER_COMMAND": "'/opt/my tools/bugninja' run \"{task_id}\" --x=$HOME"})
+    assert settings.runner_command == ("/opt/my tools/bugninja", "run", "{task_id}", "--x=$HOME")
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        read_settings({}).port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expectation"),
+    [
+        ("REDIS_URL", "localhost:6379", "a URL such as redis://"),
+        ("REDIS_URL", "redis://127.0.0.1:99999/0", "a port"),
+        ("PROJECT_ROOT", "/nowhere/at/all", "an existing folder"),
+        ("RUNNER_COMMAND", "bugninja run 'x", "a command line"),
+        ("RUNNER_COMMAND", "bugninja run", "{task_id}"),
+        ("RUN_TIMEOUT", "soon", "an integer from 1 to"),
+        ("RUN_TIMEOUT", "0", "an integer from 1"),
+        ("RUN_TTL", "59", "an integer from 60"),
+        ("QUEUE_NAME", "a b", "a name of letters"),
+        ("HOST", "http://x/", "a host name"),
+        ("PORT", "65536", "from 1 to 65535"),
+        ("CORS_ORIGINS", "http://a.example/path", "origins such as"),
+        ("CORS_ORIGINS", "*", "origins such as"),
+        ("ALLOWED_HOSTS", "a.example:80", "host names without ports"),
+        ("ALLOWED_HOSTS", "http://a", "host names without ports"),
+        ("LOG_LEVEL", "LOUD", "one of DEBUG, INFO"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named_with_what_was_expected(variable: str, value: str, expectation: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({variable: value})
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{variable} must be ")
+    assert problem.endswith(f", got {value!r}.")
+    assert expectation in problem
+
+
+def test_all_problems_are_named_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"PORT": "x", "RUN_TTL": "y", "LOG_LEVEL": "z"})
+    assert [problem.split()[0] for problem in caught.value.problems] == ["RUN_TTL", "PORT", "LOG_LEVEL"]
+    assert all(name in str(caught.value) for name in ("PORT", "RUN_TTL", "LOG_LEVEL"))
+
+
+def test_a_password_in_the_redis_url_is_not_repeated() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"REDIS_URL": "http://:hunter2@host"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_every_variable_stands_in_the_example_and_in_the_documentation() -> None:
+    assert {field.name.upper() for field in dataclasses.fields(Settings)} == set(VARIABLES)
+    example, documentation = (ROOT / ".env.example").read_text(), (ROOT / "docs" / "configuration.md").read_text()
+    for name, variable in VARIABLES.items():
+        assert f"\n{name}=" in example
+        assert f"| `{name}` |" in documentation
+        if name not in ("RUNNER_COMMAND", "RUNNER_REPLAY_COMMAND", "CORS_ORIGINS"):
+            default = f" `{variable.default}`" if variable.default else ""
+            assert f"\n{name}={variable.default}\n" in example
+            assert f"| `{name}` |{default} | {variable.meaning} |" in documentation
+
+
+def test_the_defaults_in_the_procfile_are_those_of_the_settings() -> None:
+    procfile = (ROOT / "Procfile").read_text()
+    for name in ("REDIS_URL", "QUEUE_NAME"):
+        assert f"${{{name}:-{VARIABLES[name].default}}}" in procfile
+
+
+def test_a_bad_token_is_refused_without_being_repeated() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"API_TOKEN": "too-short"})
+    assert "too-short" not in str(caught.value)
+    assert "API_TOKEN must be at least 16 printable ASCII" in str(caught.value)
+    assert "got a value that is not repeated here." in str(caught.value)

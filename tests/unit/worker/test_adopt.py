@@ -1,0 +1,47 @@
+"""Which traversal file a run adopts."""
+
+from jobs.worker.adopt import adoption_key
+from runner.ids import RunId
+from tests.project import PASSED, traversal_bytes
+from tests.unit.fake_stack import FakeStack
+from tests.unit.runs import (
+    OTHER,
+    THIRD,
+)
+
+
+def test_the_only_new_file_is_adopted_and_marked_as_adopted(stack: FakeStack) -> None:
+    stack.project.add_task("buy", f"other-id:{OTHER} visit pass")
+    run = stack.run("buy")
+    assert (run["current_state"], run["traversal_id"], run["adopted"]) == ("FINISHED", OTHER, True)
+    assert run["id"] != OTHER
+    assert len(run["brain_states"]) == 2
+    assert stack.redis.get(adoption_key(RunId(OTHER))) == run["id"].encode()
+
+
+def test_the_file_that_the_cli_names_is_adopted_while_it_runs_and_among_others(stack: FakeStack) -> None:
+    stack.project.add_task("buy", f"other-id:{THIRD} visit other-id:{OTHER} name-file visit sleep:0.6 pass")
+    run = stack.run("buy")
+    assert (run["current_state"], run["traversal_id"]) == ("FINISHED", OTHER)
+
+
+def test_of_two_files_that_the_log_does_not_name_none_is_adopted(stack: FakeStack) -> None:
+    stack.project.add_task("buy", f"other-id:{THIRD} pass other-id:{OTHER} pass")
+    run = stack.run("buy")
+    assert (run["current_state"], run["reason"], run["adopted"]) == ("ERROR", "cli_error", False)
+
+
+def test_a_file_that_was_there_before_or_is_another_runs_is_not_adopted(stack: FakeStack) -> None:
+    folder = stack.project.add_task("buy", "")
+    (folder / "traversals").mkdir()
+    (folder / "traversals" / f"traverse_20261123_080000_{OTHER}.json").write_bytes(traversal_bytes([PASSED]))
+    assert stack.run("buy")["traversal_id"] is None
+    (folder / "behaviour").write_text(f"other-id:{THIRD} pass")
+    stack.redis.set(adoption_key(RunId(THIRD)), "another run")
+    assert stack.run("buy")["traversal_id"] is None
+
+
+def test_an_own_file_needs_no_adoption(stack: FakeStack) -> None:
+    stack.project.add_task("buy", "pass")
+    run = stack.run("buy")
+    assert (run["traversal_id"], run["adopted"]) == (run["id"], False)
