@@ -4,7 +4,7 @@ Words, carried out one after the other: `visit`, `pass`, `fail`, `failed-status`
 `sleep:S`, `print:TEXT`, `flood:MB`, `exit:N`, `kill`, `half`, `list`, `deep`, `garbage`, `child` (a process in a session
 of its own), `deaf` (ignores SIGTERM), `environ` (prints it), `wait:FILE` (until the file exists), `other-id:ID` (from
 here on another file is written), `name-file` (prints the file's name), `argv` (prints the words it was started with),
-`panel:TITLE` (prints a panel), `tell:WORD` (adds the run's ID and the word to the file `told`), `think:TEXT` (a step with this text).
+`panel:TITLE` (prints a panel), `note:WORD` (adds the run's ID and the word to the file `notes`), `think:TEXT` (a step with this text).
 
 With the word `replay` among its arguments it does what `behaviour-replay` says, and writes a REPLAY.
 """
@@ -50,7 +50,7 @@ class Writer:
         temporary.replace(self.path)
 
 
-def carry_out(writer: Writer, word: str, value: str) -> None:
+def perform(writer: Writer, word: str, value: str) -> None:
     """One word of the behaviour."""
     if word == "visit":
         writer.act("go_to_url", {"url": "http://127.0.0.1:1/"}, "PENDING")
@@ -99,9 +99,9 @@ def carry_out(writer: Writer, word: str, value: str) -> None:
         print(json.dumps(sys.argv[1:]), flush=True)
     elif word == "panel":
         print(f"╭── {value} ──╮\n│ 🚨 Error: │\n│ it broke here │\n╰────╯", flush=True)
-    elif word == "tell":
-        with (writer.folder.parent / "told").open("a") as told:
-            told.write(f"{writer.path.stem.rpartition('_')[2]} {value}\n")
+    elif word == "note":
+        with (writer.folder.parent / "notes").open("a") as notes:
+            notes.write(f"{writer.path.stem.rpartition('_')[2]} {value}\n")
     elif word == "think":
         writer.act("extract_content", {"goal": value}, "PENDING")
     else:
@@ -114,7 +114,7 @@ def main() -> None:
     behaviour = "behaviour-replay" if "replay" in sys.argv else "behaviour"
     for step in (task / behaviour).read_text().split():
         word, _, value = step.partition(":")
-        carry_out(writer, word, value.replace("_", " "))
+        perform(writer, word, value.replace("_", " "))
 
 
 if __name__ == "__main__":

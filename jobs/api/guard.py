@@ -42,7 +42,7 @@ def check_host_and_origin(settings: Settings, method: str, path: str, headers: M
     host = headers.get("host", "")
     if not _is_allowed(host_name(host), settings.allowed_hosts):
         expected = ", ".join(settings.allowed_hosts)
-        return Refusal(400, f"The Host '{printable(host)}' is not served here; expected is one of {expected}.")
+        return Refusal(400, f"Host must be one of {expected}, got '{printable(host)}'; ALLOWED_HOSTS says which.")
     origin = headers.get("origin")
     if origin is not None and method not in SAFE_METHODS and not _is_trusted(origin, host, settings):
         return Refusal(403, f"Pages of '{printable(origin)}' may change nothing here; CORS_ORIGINS says which may.")

@@ -15,8 +15,8 @@ Q = TypeVar("Q", bound=Struct)
 MAX_WAIT = 60
 MAX_KEY = 255  # characters of an Idempotency-Key
 Flag = Annotated[bool, Meta(description="true or false")]
-Seconds = Annotated[int, Meta(ge=0, le=MAX_WAIT, description=f"a whole number of seconds from 0 to {MAX_WAIT}")]
-Offset = Annotated[int, Meta(ge=0, le=10**15, description="a whole number from 0")]
+Seconds = Annotated[int, Meta(ge=0, le=MAX_WAIT, description=f"an integer from 0 to {MAX_WAIT} (seconds)")]
+Offset = Annotated[int, Meta(ge=0, le=10**15, description="an integer from 0")]
 
 
 class NoQuery(Struct, frozen=True):
@@ -55,7 +55,7 @@ def parse_query(kind: type[Q], parameters: Mapping[str, str]) -> Q:
                 values[name] = msgspec.convert(text, types[name], strict=False)
             except msgspec.ValidationError:
                 expected = schema_of(types[name])["description"]
-                raise Invalid(f"{name} is '{printable(text)}'; expected is {expected}.") from None
+                raise Invalid(f"{name} must be {expected}, got '{printable(text)}'.") from None
     return kind(**values)
 
 
@@ -80,5 +80,5 @@ def given(kind: Any) -> Any:
 def check_idempotency_key(key: str | None) -> str | None:
     """The value of the Idempotency-Key header. Raises `Invalid` if it cannot be a key."""
     if key is not None and not (0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
-        raise Invalid(f"Idempotency-Key is '{printable(key)}'; expected are 1 to {MAX_KEY} printable ASCII characters.")
+        raise Invalid(f"Idempotency-Key must be 1 to {MAX_KEY} printable ASCII characters, got '{printable(key)}'.")
     return key

@@ -75,15 +75,16 @@ async def check_no_body(request: Request) -> None:
     async for chunk in request.stream():
         body += chunk
         if len(body) > BODY_BYTES:
-            raise BodyTooLarge(f"The body is larger than {BODY_BYTES} bytes; expected is none.")
+            raise BodyTooLarge(f"The body must be empty or {{}}, got more than {BODY_BYTES} bytes.")
     if not body:
         return
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != JSONResponse.media_type:
-        expected = f"expected is no body, or {{}} as {JSONResponse.media_type}"
-        raise BodyNotRead(f"The body is of type '{printable(media_type)}'; {expected}.")
+        raise BodyNotRead(
+            f"The body must be empty, or {{}} as {JSONResponse.media_type}, got the type '{printable(media_type)}'."
+        )
     if body.strip() not in (b"{}", b"null"):
-        raise Invalid("The body is not empty; expected is no body, or {}.")
+        raise Invalid("The body must be empty or {}, got something else.")
 
 
 async def list_runs(request: Request) -> Response:

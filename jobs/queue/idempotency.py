@@ -20,7 +20,7 @@ class Reservation(Struct, frozen=True):
 
 
 class IdempotencyKeys:
-    """The keys that clients have used. Kept for `ttl` seconds. All methods raise redis's errors."""
+    """The keys that clients have used; they expire after `ttl` seconds. All methods raise redis's errors."""
 
     def __init__(self, redis: Redis, ttl: int) -> None:
         self._redis = redis

@@ -215,7 +215,7 @@ def return_stray(queue: Queue, job_id: str) -> None:
         return
     if job is not None and job.get_status(refresh=False) is JobStatus.QUEUED:
         return_popped(queue, job_id)
-        log_event("put_back", run=job_id)
+        log_event("job_returned", run=job_id)
     else:
         queue.connection.lrem(queue.intermediate_queue_key, 1, job_id)
 

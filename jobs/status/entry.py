@@ -107,7 +107,7 @@ class EntryReader:
         try:
             record = read_record(self._files.folder(task_id, run_id)) if files.record else None
         except OSError as error:  # one that cannot be read must not hide the others
-            log_event("not_read", level=logging.WARNING, run=run_id, task=task_id, error=error.strerror)
+            log_event("record_unreadable", level=logging.WARNING, run=run_id, task=task_id, error=error.strerror)
             return None
         if record is not None:
             return self._entry(record, files, self._steps(record), is_settled=record.outcome is not None)

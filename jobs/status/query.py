@@ -15,8 +15,8 @@ MAX_PAGE = 1_000_000
 MAX_PAGE_SIZE = 200
 SortOrder = Literal["asc", "desc"]
 
-PageNumber = Annotated[int, Meta(ge=1, le=MAX_PAGE, description=f"a whole number from 1 to {MAX_PAGE}")]
-PageSize = Annotated[int, Meta(ge=1, le=MAX_PAGE_SIZE, description=f"a whole number from 1 to {MAX_PAGE_SIZE}")]
+PageNumber = Annotated[int, Meta(ge=1, le=MAX_PAGE, description=f"an integer from 1 to {MAX_PAGE}")]
+PageSize = Annotated[int, Meta(ge=1, le=MAX_PAGE_SIZE, description=f"an integer from 1 to {MAX_PAGE_SIZE}")]
 Order = Annotated[SortOrder, Meta(description="asc or desc")]
 Search = Annotated[str, Meta(max_length=200, description="a text of at most 200 characters")]
 TaskName = Annotated[

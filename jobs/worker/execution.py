@@ -172,7 +172,7 @@ class Execution:
             return
         self._job_checked = time.monotonic()
         if restore_if_lost(self.job):
-            log_event("job_put_back", run=self.record.run_id)
+            log_event("job_restored", run=self.record.run_id)
 
     def _with_file(self, *, cli_ended: bool) -> RunRecord:
         """The record with the ID of the run's file, if that is known by now. Needs Redis to adopt a file only."""

@@ -128,7 +128,7 @@ class RunWorker(Worker):
                 raise StopRequested from None
             return
         return_popped(queue, job.id)
-        log_event("given_back", run=job.id, worker=self.name)
+        log_event("job_returned", run=job.id, worker=self.name)
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         """As RQ's, but never in the middle of a heartbeat: a lock that its thread holds then (Python 3.11 has one in
@@ -185,7 +185,7 @@ class RunWorker(Worker):
         try:
             Worker.teardown(self)
         except RedisError as error:
-            log_event("not_signed_off", worker=self.name, error=error)
+            log_event("sign_off_failed", worker=self.name, error=error)
 
     @contextmanager
     def _leaving_without_redis(self) -> Iterator[None]:
@@ -233,7 +233,7 @@ class RunWorker(Worker):
                 self.register_birth()
                 log_event("registered_again", worker=self.name)
         except RedisError as error:
-            log_event("not_registered", level=logging.WARNING, worker=self.name, error=error)
+            log_event("register_failed", level=logging.WARNING, worker=self.name, error=error)
 
     def _is_registered(self) -> bool:
         return bool(self.connection.sismember(self.redis_workers_keys, self.key))

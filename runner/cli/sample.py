@@ -121,7 +121,7 @@ def read_script(project: Path, task_name: str) -> Script:
     task = parse_task(task_id, text, datetime.fromtimestamp(path.stat().st_mtime, UTC))
     start_url = document["task"].get("start_url")
     if not isinstance(start_url, str) or urlsplit(start_url).scheme not in ("http", "https"):
-        raise CannotRun("Execution Error", f"start_url is {start_url!r}; expected is an http or https URL.")
+        raise CannotRun("Execution Error", f"start_url must be an http or https URL, got {start_url!r}.")
     return Script(
         task_id=task_id,
         description=task.description,
@@ -137,7 +137,7 @@ def read_script(project: Path, task_name: str) -> Script:
 def _page(start_url: str, page: dict[str, Any]) -> Page:
     url = urljoin(start_url, str(page.get("url", "")))
     if urlsplit(url).scheme not in ("http", "https"):
-        raise CannotRun("Execution Error", f"a page's url is {url!r}; expected is an http or https URL.")
+        raise CannotRun("Execution Error", f"the url of a page must be an http or https URL, got {url!r}.")
     return Page(url, int(page.get("status", 200)), tuple(str(text) for text in page.get("expect", [])))
 
 
@@ -258,7 +258,7 @@ class Recording:
         }
 
 
-def carry_out(recording: Recording) -> str | None:
+def open_pages(recording: Recording) -> str | None:
     """Do all that the script asks, up to the first fault; returns that fault, or None if there was none."""
     script = recording.script
     evaluation = "Unknown - starting"
@@ -309,7 +309,7 @@ def run(project: Path, task_name: str, run_id: str | None) -> str:
     try:
         script = read_script(project, task_name)
         recording = Recording(project, script, parse_run_id(run_id or "") or new_run_id())
-        fault = carry_out(recording)
+        fault = open_pages(recording)
     except CannotRun as error:
         return panel(error.title, f"❌ {error}")
     if fault is None:
@@ -333,7 +333,7 @@ def replay(project: Path, traversal_id: str, run_id: str | None) -> str:
     start_url, *pages = [page for page in script.all_pages if page.url in opened] or script.all_pages[:1]
     script = replace(script, start_url=start_url.url, pages=tuple(pages))
     recording = Recording(project, script, parse_run_id(run_id or "") or new_run_id(), is_replay=True)
-    fault = carry_out(recording)
+    fault = open_pages(recording)
     if fault is None:
         return panel("Replay Success", "✅ Replay completed successfully!")
     return panel("Replay Failed", f"❌ Replay failed!\n🚨 Error:\n{fault}")

@@ -254,14 +254,14 @@ def _time(value: Any) -> datetime | None:
 def _text(path: str, text: str, table: dict[str, Any], key: str, default: str) -> str:
     value = table.get(key, default)
     if not isinstance(value, str):
-        raise TaskBroken(path, _line_of(text, key), f"{key} is {_kind(value)}; expected is a text.")
+        raise TaskBroken(path, _line_of(text, key), f"{key} must be a text, got {_kind(value)}.")
     return value
 
 
 def _positive(path: str, text: str, table: dict[str, Any], key: str, default: int) -> int:
     value = table.get(key, default)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_PIXELS:
-        problem = f"{key} is {_kind(value)}; expected is a whole number of pixels from 1 to {MAX_PIXELS}."
+        problem = f"{key} must be an integer from 1 to {MAX_PIXELS} (pixels), got {_kind(value)}."
         raise TaskBroken(path, _line_of(text, key), problem)
     return value
 

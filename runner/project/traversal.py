@@ -135,7 +135,7 @@ def parse_traversal(content: bytes, secrets: Iterable[Secret] | None = ()) -> Tr
     except RecursionError:
         raise TraversalBroken("its JSON is nested too deep") from None
     if not isinstance(document, dict):
-        raise TraversalBroken(f"it holds a JSON {_json_name(document)}; expected is an object")
+        raise TraversalBroken(f"it must hold a JSON object, got a JSON {_json_name(document)}")
     if not isinstance(document.get("actions"), dict) or not isinstance(document.get("brain_states"), dict):
         raise TraversalBroken("it lacks the objects 'actions' and 'brain_states'")
     redactor = NOTHING_SECRET if secrets is None else Redactor([*secrets, *secrets_of_traversal(document)])

@@ -1,10 +1,10 @@
-"""Be told by the file system when something changes in a folder. Local disks tell, most shared ones do not."""
+"""File system events of folders. Local disks have them, most shared ones do not."""
 
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
-STEP_MS = 1  # between two looks at what the file system has told, which cost two hundredths of a core
-SETTLE_MS = 10  # the longest that a stream of changes is collected before it is told
+STEP_MS = 1  # between two looks at the events, which cost two hundredths of a core
+SETTLE_MS = 10  # the longest that a stream of changes is collected before it is yielded
 IDLE_MS = 500  # without any change until an empty set is yielded, so that the caller can look around
 
 

@@ -18,7 +18,7 @@ main()
 """
 
 
-def test_a_worker_that_beats_all_the_time_carries_out_every_run(
+def test_a_worker_whose_heart_beats_all_the_time_executes_every_run(
     project: Project, new_stack: Callable[..., Stack]
 ) -> None:
     stack = new_stack()

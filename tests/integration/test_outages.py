@@ -95,7 +95,7 @@ def test_redis_emptied(running: Running) -> None:
     stack.redis.flushall()
     for run_id, state in ((running.running, "RUNNING"), (running.behind, "PENDING"), (running.queued, "PENDING")):
         assert stack.run(run_id)["current_state"] == state
-    wait_for(lambda: "job_put_back" in stack.log("worker"), 15)
+    wait_for(lambda: "job_restored" in stack.log("worker"), 15)
     wait_for(lambda: stack.log("worker").count("enqueued_again") == 2, 40, "both runs in the queue again")
     assert stack.run(running.behind)["queue"] == {"position": 1, "waiting_for": running.running}
     wait_for(lambda: stack.call("GET", "/ready").status == 200, 15, "a worker that is known again")

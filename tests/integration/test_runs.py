@@ -85,7 +85,7 @@ WRONG = {
     "print:nothing_to_do": ("ERROR", "cli_error", "without writing a traversal. It said: nothing to do"),
     "half kill": ("ERROR", "cli_error", "ended by SIGKILL"),
     "half": ("ERROR", "cli_error", "cannot be used: it is not whole JSON"),
-    "list": ("ERROR", "cli_error", "it holds a JSON array; expected is an object"),
+    "list": ("ERROR", "cli_error", "it must hold a JSON object, got a JSON array"),
     "deep": ("ERROR", "cli_error", "nested too deep"),
     "visit": ("ERROR", "no_result", "after 1 actions without saying that the test is done"),
     "failed-status": ("ERROR", "cli_error", "could not start the test"),

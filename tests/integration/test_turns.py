@@ -14,7 +14,7 @@ from tests.waiting import wait_for
 NOTICED = 30  # seconds in which a dead worker has to be noticed
 
 
-def test_two_workers_carry_out_runs_of_one_task_one_after_the_other_in_order(project: Project, stack: Stack) -> None:
+def test_two_workers_execute_runs_of_one_task_one_after_the_other_in_order(project: Project, stack: Stack) -> None:
     stack.line("worker")
     wait_for(lambda: stack.call("GET", "/ready").body["workers"] == 2)
     project.add_task("buy", "visit sleep:0.2 pass")

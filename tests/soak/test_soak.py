@@ -26,11 +26,11 @@ WORKERS = 3
 PAUSE = (0.3, 1.5)  # seconds between two blows
 BEHAVIOURS = {
     # what the CLI does, and then tells in a file of its own
-    "passes": "tell:began visit sleep:0.3 pass tell:passed",
-    "fails": "tell:began visit sleep:0.2 fail tell:failed",
-    "breaks": "tell:began visit sleep:0.1 tell:broke exit:1",
-    "stubborn": "tell:began child deaf visit sleep:0.6 pass tell:passed",
-    "long": "tell:began visit sleep:1 visit sleep:1 pass tell:passed",
+    "passes": "note:began visit sleep:0.3 pass note:passed",
+    "fails": "note:began visit sleep:0.2 fail note:failed",
+    "breaks": "note:began visit sleep:0.1 note:broke exit:1",
+    "stubborn": "note:began child deaf visit sleep:0.6 pass note:passed",
+    "long": "note:began visit sleep:1 visit sleep:1 pass note:passed",
 }
 
 
@@ -134,7 +134,7 @@ def post(stack: Stack, task: str, key: str) -> str:
 def told(project: Project, task: str) -> dict[str, list[str]]:
     """What the CLIs of the task have said that they did, per run."""
     words: dict[str, list[str]] = {}
-    path = project.root / "tasks" / task / "told"
+    path = project.root / "tasks" / task / "notes"
     for line in path.read_text().splitlines() if path.exists() else ():
         run_id, word = line.split()
         words.setdefault(run_id, []).append(word)

@@ -99,12 +99,12 @@ def test_what_cannot_be_started_is_refused_with_a_sentence(
         (b"", None, 202, ""),
         (b"{}", "application/json", 202, ""),
         (b" null ", "application/json; charset=utf-8", 202, ""),
-        (b"a=b", "application/x-www-form-urlencoded", 415, "of type 'application/x-www-form-urlencoded'"),
-        (b"{}", "text/plain", 415, "of type 'text/plain'; expected is no body, or {} as application/json"),
-        (b"{}", None, 415, "of type ''"),
-        (b'{"a": 1}', "application/json", 422, "The body is not empty"),
-        (b"{", "application/json", 422, "The body is not empty"),
-        (b" " * 70_000, "application/json", 413, "larger than 65536 bytes"),
+        (b"a=b", "application/x-www-form-urlencoded", 415, "got the type 'application/x-www-form-urlencoded'"),
+        (b"{}", "text/plain", 415, "must be empty, or {} as application/json, got the type 'text/plain'"),
+        (b"{}", None, 415, "got the type ''"),
+        (b'{"a": 1}', "application/json", 422, "The body must be empty or {}"),
+        (b"{", "application/json", 422, "The body must be empty or {}"),
+        (b" " * 70_000, "application/json", 413, "got more than 65536 bytes"),
     ],
 )
 def test_a_start_needs_no_body_and_takes_none(

@@ -141,8 +141,12 @@ def test_each_page_gets_a_screenshot_where_there_is_a_browser(project: Project, 
     [
         ("nothing", None, "Task 'nothing' not found."),
         ("t", "[task", "Task 't' has invalid TOML syntax"),
-        ("t", '[task]\nstart_url = "file:///etc/passwd"', "expected is an http or https URL"),
-        ("t", '[task]\nstart_url = "http://127.0.0.1/"\n[[pages]]\nurl = "file:///etc/passwd"', "a page's url is"),
+        ("t", '[task]\nstart_url = "file:///etc/passwd"', "must be an http or https URL"),
+        (
+            "t",
+            '[task]\nstart_url = "http://127.0.0.1/"\n[[pages]]\nurl = "file:///etc/passwd"',
+            "the url of a page must be",
+        ),
     ],
 )
 def test_what_cannot_be_run_writes_no_traversal_and_says_why(

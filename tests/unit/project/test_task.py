@@ -55,9 +55,13 @@ def test_a_task_without_a_run_config_has_the_viewport_of_bugninja() -> None:
     [
         ("[task\nname = 1", 1, "this is not TOML"),
         ('[task]\nname = "x\n', 2, "this is not TOML"),
-        ("[task]\nname = 7", 2, "name is 7; expected is a text"),
-        ("[task]\n\ndescription = []", 3, "description is an array; expected is a text"),
-        ("[task]\n[run_config]\nviewport_width = -1", 3, "viewport_width is -1; expected is a whole number of pixels"),
+        ("[task]\nname = 7", 2, "name must be a text, got 7"),
+        ("[task]\n\ndescription = []", 3, "description must be a text, got an array"),
+        (
+            "[task]\n[run_config]\nviewport_width = -1",
+            3,
+            "viewport_width must be an integer from 1 to 100000 (pixels), got -1",
+        ),
         ("run_config = 3\n[task]", 1, "run_config must be a table"),
         ("[metadata]", None, "the table [task] is missing"),
         ("task = 1", None, "the table [task] is missing"),

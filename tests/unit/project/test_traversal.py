@@ -62,9 +62,9 @@ def test_only_known_status_words_count(said: Any, read: str | None) -> None:
     [
         (b"", "not whole JSON"),
         (b'{"brain_states": {}, "actions": {"action_0"', "not whole JSON"),
-        (b"[1, 2]", "holds a JSON array"),
-        (b"null", "holds a JSON null"),
-        (b'"text"', "holds a JSON string"),
+        (b"[1, 2]", "got a JSON array"),
+        (b"null", "got a JSON null"),
+        (b'"text"', "got a JSON string"),
         (b"[" * 200_000 + b"]" * 200_000, "nested too deep"),
         (b'{"a": "\xff"}', "not UTF-8"),
         (b"{}", "lacks the objects"),

@@ -105,7 +105,7 @@ def test_a_replay_with_healing_says_so_to_the_cli_and_in_the_document(stack: Fak
     stack.work()
     assert json.loads(run_folder(stack, accepted["id"]).log.read_text())[-1] == "--healing"
     assert (
-        "expected is true or false"
+        "must be true or false, got 'maybe'"
         in stack.send(f"/test-runs/replay-run/{original['id']}?healing=maybe", 422)["detail"]
     )
 

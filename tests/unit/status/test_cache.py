@@ -8,8 +8,8 @@ def test_the_cache_is_bounded_in_bytes_and_drops_the_oldest_first() -> None:
     for number in range(10):
         answers.put(number, CacheEntry(number, render_json("x" * 1_000)))
         answers.find(0)
-    kept = [number for number in range(10) if answers.find(number)]
-    assert kept == [0, 8, 9]
+    found = [number for number in range(10) if answers.find(number)]
+    assert found == [0, 8, 9]
     assert answers.size <= 5_000
     answers.put(0, CacheEntry(0, render_json("")))
     answers.put("large", CacheEntry(1, render_json("x" * 10_000)))

@@ -7,7 +7,7 @@ import fakeredis
 import pytest
 
 from jobs.services import Services
-from jobs.status.cache import render_json
+from jobs.status.cache import RenderedJSON, render_json
 from jobs.status.changes import EVERY_RUN, Changes, Intervals, Watch
 from runner.ids import RunId
 from runner.project.watch import watch
@@ -33,15 +33,15 @@ async def test_a_listener_gets_a_none_when_nothing_has_changed(project: Project)
     async def ask() -> Any:
         return answer
 
-    told = []
-    async for found in changes.follow(EVERY_RUN, ask):
-        told.append(found)
-        if len(told) == 3:
+    found: list[RenderedJSON | None] = []
+    async for rendered in changes.follow(EVERY_RUN, ask):
+        found.append(rendered)
+        if len(found) == 3:
             answer = render_json("two", is_final=True)
             changes.notify(EVERY_RUN)
-    assert told[0] is not None
-    assert told[1:3] == [None, None]
-    assert told[-1] == answer
+    assert found[0] is not None
+    assert found[1:3] == [None, None]
+    assert found[-1] == answer
 
 
 @pytest.mark.anyio
@@ -84,8 +84,8 @@ async def test_the_first_listener_misses_nothing(project: Project) -> None:
         return render_json(asked, is_final=asked == 2)  # it changes before anybody has begun to watch
 
     async with asyncio.timeout(10):
-        told = [found async for found in changes.follow(RunId(by_hand("a")), ask)]
-    assert [answer.body for answer in told if answer] == [b"1", b"2"]
+        found = [rendered async for rendered in changes.follow(RunId(by_hand("a")), ask)]
+    assert [answer.body for answer in found if answer] == [b"1", b"2"]
     changes.end()
     running.cancel()
     await running

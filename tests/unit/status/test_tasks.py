@@ -84,7 +84,7 @@ def test_a_broken_task_is_listed_with_its_error_and_hides_no_other(stack: FakeSt
     errors = {task["id"]: task["error"] for task in page["items"]}
     assert errors == {
         "good": None,
-        "broken": "tasks/broken/task_broken.toml, line 2: name is 3; expected is a text.",
+        "broken": "tasks/broken/task_broken.toml, line 2: name must be a text, got 3.",
         "worse": "tasks/worse/task_worse.toml, line 1: the file is not UTF-8 text.",
     }
     broken = stack.client.get("/tasks/broken").json()
