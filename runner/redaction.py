@@ -17,7 +17,8 @@ BREAK = r"\W{0,200}\n\W{0,200}"  # rich breaks a line anywhere, inside a panel o
 WRAP = f"(?:{BREAK})?"
 WHOLE_PATH = r"(?<![\w.\-\]]){}(?![\w-])"
 SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD")
-PANEL_SIDES = "│┃║|"
+PANEL_SIDES = "│┃║"
+IGNORED = f"{PANEL_SIDES}|"  # between two parts of a secret, like white space
 
 
 class Secret(NamedTuple):
@@ -111,7 +112,7 @@ def _wrapped(form: str) -> str:
 
 def _skeleton(text: str) -> tuple[str, list[int]]:
     """The text without line ends and panel sides, and for each of its places the place in the text."""
-    kept = [(place, char) for place, char in enumerate(text) if char not in PANEL_SIDES and not char.isspace()]
+    kept = [(place, char) for place, char in enumerate(text) if char not in IGNORED and not char.isspace()]
     return "".join(char for _, char in kept), [place for place, _ in kept] + [len(text)]
 
 

@@ -13,12 +13,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from jobs.api.responses import JSONResponse
+from jobs.api.responses import API_PREFIX, JSONResponse
 from runner.errors import printable
 from runner.settings import Settings
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-OPEN_PATHS = ("/health", "/api/v1/health")  # for probes, which have no token
+OPEN_PATHS = ("/health", f"{API_PREFIX}/health")  # for probes, which have no token
 CORS_REQUEST_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Range")
 CORS_RESPONSE_HEADERS = ("Location", "ETag", "X-Next-Offset", "Content-Range", "Accept-Ranges")
 CORS_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")  # the last three get 405, whose sentence must be readable

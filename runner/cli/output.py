@@ -7,11 +7,12 @@ error (seen in 0.1.6).
 import re
 from typing import NamedTuple
 
+from runner.redaction import PANEL_SIDES
+
 ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 PANEL_TOP = re.compile(r"^[╭┌┏╔][─━═]*(?P<title>[^─━═]*)[─━═]*[╮┐┓╗]\s*$")
 PANEL_BOTTOM = re.compile(r"^[╰└┗╚]")
-PANEL_SIDE = "│┃║"
 HEADING = re.compile(r"^(?:[^\w\s'\"<(\[{]\S*\s+)?(?:Execution time|Error|Original Error|Error Type|Details)\s*:", re.I)
 ERROR_WORDS = re.compile(r"error|fail|not found|invalid|abort|exception|denied|refused", re.I)
 SYMBOLS = re.compile(r"^[^\w'\"<(\[{/]+")
@@ -65,7 +66,7 @@ def _panels(lines: list[str]) -> list[Panel]:
         elif inside and PANEL_BOTTOM.match(line):
             inside = False
         elif inside:
-            panels[-1].body.append(line.strip(PANEL_SIDE).strip())
+            panels[-1].body.append(line.strip(PANEL_SIDES).strip())
     return panels
 
 

@@ -28,7 +28,7 @@ from urllib.parse import urljoin, urlsplit
 
 from runner.cli.command import RUN_ID_VARIABLE
 from runner.ids import new_run_id, parse_run_id, parse_task_id
-from runner.project.task import parse_task
+from runner.project.task import parse_task, task_toml
 from runner.project.traversal import parse_traversal
 
 USAGE = "usage: python -m runner.cli.sample run TASK | replay --traversal RUN_ID [--healing]"
@@ -110,8 +110,8 @@ class Answer:
 def read_script(project: Path, task_name: str) -> Script:
     """The task's script. Raises `CannotRun`."""
     task_id = parse_task_id(task_name)
-    path = project / "tasks" / str(task_id) / f"task_{task_id}.toml"
-    if task_id is None or not path.is_file():
+    path = None if task_id is None else task_toml(project / "tasks", task_id)
+    if task_id is None or path is None or not path.is_file():
         raise CannotRun("Task Not Found", f"Task '{task_name}' not found.")
     try:
         text = path.read_text(encoding="utf-8")
@@ -179,7 +179,7 @@ class Recording:
         thought = {"evaluation_previous_goal": evaluation, "memory": f"{len(self.actions)} actions", "next_goal": goal}
         self.brain_states[new_run_id()] = thought
 
-    def act(self, kind: str, parameters: dict[str, Any], printable_url: str | None, status: str = "PENDING") -> None:
+    def act(self, kind: str, parameters: dict[str, Any], page_url: str | None, status: str = "PENDING") -> None:
         """Record an action of the step that was begun last, with a screenshot of the page."""
         number = len(self.actions)
         print(f"{datetime.now():%Y-%m-%d %H:%M:%S} - Action: {json.dumps({kind: parameters})}", flush=True)
@@ -187,7 +187,7 @@ class Recording:
             "brain_state_id": list(self.brain_states)[-1],
             "action": {name: parameters if name == kind else None for name in ACTION_TYPES},
             "dom_element_data": None,
-            "screenshot_filename": self.screenshot(number + 1, kind, printable_url) if printable_url else None,
+            "screenshot_filename": self.screenshot(number + 1, kind, page_url) if page_url else None,
             "idx_in_brainstate": 0,
             "timestamps": None,
         }

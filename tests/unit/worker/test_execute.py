@@ -89,6 +89,17 @@ def test_a_job_given_to_a_worker_twice_starts_one_cli(stack: FakeStack) -> None:
     assert log.read_text() == "again\n"
 
 
+def test_a_run_that_waited_through_an_upgrade_is_executed(stack: FakeStack) -> None:
+    stack.project.add_task("buy")
+    run_id = stack.post("buy").json()["id"]
+    job = Job.fetch(run_id, stack.redis, JSONSerializer)
+    assert job.func_name == "jobs.worker.execute.execute_run"
+    job.func_name = "jobs.execute.execute_run"  # the name that it had
+    job.save()
+    stack.work()
+    assert stack.get(run_id)["current_state"] == "FINISHED"
+
+
 def test_a_job_cannot_lead_a_worker_out_of_the_tasks(stack: FakeStack) -> None:
     queue = Queue("bugninja", connection=stack.redis, serializer="json")
     job = queue.enqueue_call("jobs.worker.execute.execute_run", kwargs={"task_id": "../x"}, job_id="x" * 24)
