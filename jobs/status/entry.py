@@ -3,6 +3,7 @@ its state, so no list needs Redis."""
 
 import logging
 import math
+import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -18,7 +19,9 @@ from jobs.run.test_case import BrowserConfig, TestCase
 from runner.files import Identity, file_identity
 from runner.ids import RunId, TaskId
 from runner.log import log_event
-from runner.project.run_files import RunFiles, is_abandoned
+from runner.project.run_files import WRITING_SECONDS, RunFiles
+
+SETTLING_SECONDS = 2.0  # for which the file of a run that is over is looked at again
 
 
 class EntryFiles(NamedTuple):
@@ -28,6 +31,8 @@ class EntryFiles(NamedTuple):
     traversal: Identity | None
     abandoned: bool
     """Whether the traversal has not changed for so long that its CLI cannot be running."""
+    recent: bool
+    """Whether the traversal changed so lately that it may change once more although its run is over."""
 
 
 class Entry(Struct, frozen=True, gc=False):
@@ -97,8 +102,11 @@ class EntryReader:
     def stat(self, task_id: TaskId, run_id: RunId, entry: Entry | None) -> EntryFiles:
         """The files of the run as they are now; nothing is read."""
         traversal = self._files.identity(task_id, run_id if entry is None else entry.file_id)
-        abandoned = traversal is not None and is_abandoned(traversal[1] / 1e9)
-        return EntryFiles(file_identity(self._files.folder(task_id, run_id).record), traversal, abandoned)
+        record = file_identity(self._files.folder(task_id, run_id).record)
+        if traversal is None:
+            return EntryFiles(record, None, abandoned=False, recent=False)
+        age = time.time() - traversal[1] / 1e9
+        return EntryFiles(record, traversal, abandoned=age > WRITING_SECONDS, recent=age < SETTLING_SECONDS)
 
     def read(self, task_id: TaskId, run_id: RunId, entry: Entry | None, files: EntryFiles) -> Entry | None:
         """The entry of the run with these files: `entry` itself if they are its own, None if there is nothing yet."""
@@ -115,7 +123,7 @@ class EntryReader:
         record = record_of_file(task_id, run_id, reading, abandoned=files.abandoned)
         if record is None:
             return None
-        settled = has_final_word(record, reading) and files.abandoned
+        settled = has_final_word(record, reading) and not files.recent
         return self._entry(record, files, count_steps(reading.traversal, record.state), is_settled=settled)
 
     def _steps(self, record: RunRecord) -> tuple[int, int]:
