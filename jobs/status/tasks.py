@@ -20,7 +20,6 @@ from jobs.status.task_document import (
     task_document,
 )
 from runner.errors import NotFound, printable
-from runner.ids import TaskId
 from runner.project.catalog import TaskCatalog
 from runner.project.project import read_project
 from runner.project.run_files import RunFiles
@@ -89,15 +88,15 @@ class Tasks:
         return part_of(every, query.page, query.page_size)
 
     def _readable(self) -> Iterator[tuple[Task, Clean]]:
-        return ((task, self._clean(task.id)) for task in self._catalog.all() if task.error is None)
+        return ((task, self._clean(task)) for task in self._catalog.all() if task.error is None)
 
-    def _document(self, task: Task, project_id: str, statistics: Mapping[TaskId, Statistics]) -> TaskDocument:
-        return task_document(task, project_id, statistics.get(task.id, Statistics()), self._clean(task.id))
+    def _document(self, task: Task, project_id: str, statistics: Mapping[str, Statistics]) -> TaskDocument:
+        return task_document(task, project_id, statistics.get(task.id, Statistics()), self._clean(task))
 
-    def _clean(self, task_id: TaskId) -> Clean:
-        return self._files.redactor(task_id).text
+    def _clean(self, task: Task) -> Clean:
+        return self._files.redactor(task.id).text
 
-    def _statistics(self) -> Mapping[TaskId, Statistics]:
+    def _statistics(self) -> Mapping[str, Statistics]:
         """The runs of each task that has any, in numbers."""
         self._history.touch()
         return {task_id: runs.statistics for task_id, runs in self._history.index().tasks.items()}

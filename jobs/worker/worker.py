@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
@@ -26,6 +26,7 @@ from jobs.queue.connection import stop_waiting
 from jobs.queue.heartbeat import HEARTBEAT_SECONDS, send_heartbeat
 from jobs.queue.job import EXECUTE_RUN, publish_change, return_popped, save_to_job, task_of_job
 from jobs.run.verdict import HORSE_DIED
+from jobs.worker.execute import execute_run
 from jobs.worker.recover import Recovery, close_abandoned
 from runner.errors import SettingsError
 from runner.ids import new_run_id, parse_run_id
@@ -44,11 +45,14 @@ class RunJob(Job):
 
     success_callback = failure_callback = stopped_callback = property(lambda self: None)  # runs have no callbacks
 
+    @property
+    def func(self) -> Callable[[str], str]:
+        """Always ours, imported before the worker forks."""
+        return execute_run
+
     def perform(self) -> Any:
         """The function's value. Raises `ValueError` if the job names another function than ours."""
-        if self.func_name in EARLIER_NAMES:
-            self.func_name = EXECUTE_RUN
-        if self.func_name != EXECUTE_RUN:
+        if self.func_name not in (EXECUTE_RUN, *EARLIER_NAMES):
             raise ValueError(f"this worker only calls {EXECUTE_RUN}, and the job wants {self.func_name}")
         return super().perform()
 

@@ -14,6 +14,7 @@ from rq.queue import Queue
 
 from jobs.worker.worker import RunJob, RunWorker
 from tests.project import Project
+from tests.stack import ROOT
 from tests.unit.fake_stack import FakeStack
 
 
@@ -68,3 +69,9 @@ def test_a_signal_ends_the_horse(worker: RunWorker) -> None:
     worker._horse_pid = horse.pid
     worker.request_stop(signal.SIGTERM, None)
     assert horse.wait(10) == -signal.SIGTERM
+
+
+def test_a_work_horse_finds_all_its_modules_imported() -> None:
+    code = "import sys, jobs.worker.worker; print('jobs.worker.execution' in sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert printed == "True\n"
