@@ -29,7 +29,7 @@ from runner.project.removal import files_of_run, remove, size_of
 from runner.project.run_files import RunFiles
 from runner.settings import Settings, read_settings
 
-LOST_FOR = timedelta(days=1)  # a recording that nobody completes may still be somebody's for so long
+LOST_FOR = timedelta(days=1)  # an incomplete recording may still be in use for so long
 MEGABYTE = 1_000_000
 
 

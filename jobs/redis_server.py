@@ -20,7 +20,7 @@ from runner.settings import Settings, read_settings
 
 
 class NotEmbeddable(RunnerError):
-    """The embedded server cannot stand in for what REDIS_URL names."""
+    """The embedded server cannot serve this REDIS_URL."""
 
 
 class Address(NamedTuple):
@@ -32,7 +32,7 @@ class Address(NamedTuple):
 
 
 def embedded_address(url: str) -> Address:
-    """What the server needs to answer at this URL. Raises `NotEmbeddable`."""
+    """Where the server has to listen for this URL. Raises `NotEmbeddable`."""
     parts = urlsplit(url)
     if parts.scheme != "redis" or not _is_loopback(parts.hostname or ""):
         raise NotEmbeddable(
@@ -77,7 +77,7 @@ def answers(url: str) -> bool:
 def become_server(settings: Settings) -> None:
     """Replace this process by the server, so that a signal to it reaches the server. Does not return.
 
-    The configuration, which may hold a password, goes through standard input: nobody can read it in `ps`.
+    The configuration, which may hold a password, goes through standard input, so that `ps` does not show it.
     """
     address = embedded_address(settings.redis_url)
     settings.redis_data.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""What touches a Bugninja project: its files, its command line and the processes that it starts."""
+"""A Bugninja project and its CLI: settings, files, processes. Knows nothing of HTTP, Redis or RQ."""

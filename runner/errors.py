@@ -26,7 +26,7 @@ class NotFound(RunnerError):
 
 
 class NotPossible(RunnerError):
-    """What was asked for exists, but not in a state in which that can be done to it."""
+    """The thing exists, but its state does not allow the request."""
 
 
 class Invalid(RunnerError):

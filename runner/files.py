@@ -1,4 +1,4 @@
-"""Read files that may be growing, and replace one so that nobody ever sees half of it."""
+"""Read files that may be growing, and replace one so that no reader ever sees half of it."""
 
 import os
 import tempfile
@@ -14,7 +14,7 @@ Identity = tuple[int, int, int]  # inode, time of the last change in nanoseconds
 
 
 def identity_of(status: os.stat_result) -> Identity:
-    """What changes whenever the file's content does."""
+    """A value that changes whenever the file's content does."""
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
@@ -27,7 +27,7 @@ def file_identity(path: str | Path) -> Identity | None:
 
 
 def is_in_place(path: Path) -> bool:
-    """Whether the last part of the path is what it says, and no link to something else (or to itself)."""
+    """Whether the last part of the path is no link to another place (or to itself)."""
     return not path.is_symlink()
 
 

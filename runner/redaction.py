@@ -1,7 +1,7 @@
-"""Take secret values out of any text. Pure: what is secret is said by the caller.
+"""Take secret values out of any text. Pure: the caller says which.
 
 A value is found in all the forms in which it occurs in the files and the output of Bugninja: as it is, escaped as JSON
-or by Python, URL-encoded, as base64, and wrapped over two lines of a panel. What is left is `<secret>NAME</secret>`,
+or by Python, URL-encoded, as base64, and wrapped over two lines of a panel. In its place is `<secret>NAME</secret>`,
 which the front end shows as the name of a secret.
 """
 
@@ -30,7 +30,7 @@ class Secret(NamedTuple):
 
     @property
     def stand_in(self) -> str:
-        """What is left in its place."""
+        """The text that stands in its place."""
         return f"<secret>{self.name}</secret>" if self.instead is None else self.instead
 
 
@@ -69,7 +69,7 @@ class Redactor:
         return value
 
     def split(self, text: str) -> tuple[str, str]:
-        """The part of the text that can be told now, without secrets, and its end that may still become one."""
+        """The part of the text that is complete, without secrets, and its end that may still become one."""
         settled = len(text) - self._unfinished(text)
         clean, place = [], 0
         for match in self._pattern.finditer(text) if self._pattern else ():

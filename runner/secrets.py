@@ -1,4 +1,4 @@
-"""What is secret in a task, a traversal and the environment: documents -> `Secret` values."""
+"""The secrets in a task, a traversal and the environment: documents -> `Secret` values."""
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,7 +34,7 @@ def secrets_of_traversal(document: Mapping[str, Any]) -> Iterator[Secret]:
 
 
 def read_environment_secrets(environ: Mapping[str, str], project_root: Path) -> Iterator[Secret]:
-    """Secret variables of this process and of the project's `.env`, and the local paths that nobody has to know."""
+    """Secret variables of this process and of the project's `.env`, and local paths, which answers need not have."""
     yield from environment_secrets(environ)
     content = read_if_there(project_root / ".env")
     if content is not None:

@@ -45,7 +45,7 @@ async def on_runner_error(request: Request, error: Exception) -> Response:
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
-    """Starlette's own errors (no such path, wrong method) as JSON; and OPTIONS, which says what a path allows."""
+    """Starlette's own errors (no such path, wrong method) as JSON; and OPTIONS, which names the methods of a path."""
     if not isinstance(error, HTTPException):
         raise error
     allowed = (error.headers or {}).get("Allow")

@@ -1,4 +1,4 @@
-"""The routes and the types of what they take and answer -> an OpenAPI 3.1 document. Pure."""
+"""The routes, and the types of their parameters and answers -> an OpenAPI 3.1 document. Pure."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,7 +69,7 @@ class Problem(Struct, frozen=True):
 
 
 class Reply(NamedTuple):
-    """What a route answers with one status: a type as JSON, or content of these media types."""
+    """The answer of a route with one status: a type as JSON, or content of these media types."""
 
     meaning: str
     type: Any = None
@@ -127,13 +127,13 @@ def _operation(operation: Operation, path: str, named: Mapping[Any, dict[str, An
     for status in operation.all_errors:
         problem = {"description": ERRORS[status], "content": {JSON: {"schema": named[Problem]}}}
         answers.setdefault(str(status), problem)
-    shown = {
+    described = {
         "operationId": operation.name,
         "summary": operation.summary,
         "parameters": list(_parameters(operation, path)),
         "responses": answers,
     }
-    return shown if not path.endswith("/health") else {**shown, "security": []}
+    return described if not path.endswith("/health") else {**described, "security": []}
 
 
 def _parameters(operation: Operation, path: str) -> Iterator[dict[str, Any]]:
@@ -149,11 +149,11 @@ def _parameters(operation: Operation, path: str) -> Iterator[dict[str, Any]]:
 
 
 def _answer(answer: Reply, named: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
-    shown: dict[str, Any] = {"description": answer.meaning}
+    described: dict[str, Any] = {"description": answer.meaning}
     if answer.type is not None:
-        shown["content"] = {JSON: {"schema": named[answer.type]}}
+        described["content"] = {JSON: {"schema": named[answer.type]}}
     elif answer.media:
-        shown["content"] = {media: {} for media in answer.media}
+        described["content"] = {media: {} for media in answer.media}
     if answer.headers:
-        shown["headers"] = {name: HEADERS[name] for name in answer.headers}
-    return shown
+        described["headers"] = {name: HEADERS[name] for name in answer.headers}
+    return described

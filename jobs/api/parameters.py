@@ -36,7 +36,7 @@ class WaitQuery(Struct, frozen=True):
 
 
 class LogQuery(Struct, frozen=True):
-    """Which part of a log: its last `tail` lines, or what comes after `offset` bytes."""
+    """Which part of a log: its last `tail` lines, or all that follows the first `offset` bytes."""
 
     tail: Offset | None = None
     offset: Offset | None = None
@@ -45,7 +45,7 @@ class LogQuery(Struct, frozen=True):
 def parse_query(kind: type[Q], parameters: Mapping[str, str]) -> Q:
     """The parameters that `kind` knows, checked; others are passed over. Raises `Invalid`, which names the bad one.
 
-    The description of a field's type is what its error says that was expected.
+    The description of a field's type stands in its error message.
     """
     types = _types(kind)
     values = {}

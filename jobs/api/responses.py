@@ -1,4 +1,4 @@
-"""Responses: JSON, large bodies sent in turns, 304, and what handlers need for them."""
+"""Responses: JSON, 304, and large bodies that are sent in turns."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from jobs.status.cache import RenderedJSON, render_json
 
 API_PREFIX = "/api/v1"
 NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
-SMALL_BYTES = 8 * 1024  # a body up to this size delays nobody
+SMALL_BYTES = 8 * 1024  # a body up to this size does not wait for its turn
 CHUNK_BYTES = 64 * 1024  # of a large body, sent at once
 
 

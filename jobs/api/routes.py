@@ -42,7 +42,7 @@ from runner.project.media import MEDIA_TYPES
 
 
 class Endpoint(NamedTuple):
-    """A route, and what it is documented with."""
+    """A route and its documentation."""
 
     operation: Operation
     handler: Callable[[Request], Awaitable[Response]]
@@ -74,11 +74,11 @@ STOPPING = {
     200: Reply("the run had not started, and is over", RunDocument),
     202: Reply("the run is being ended", RunDocument),
 }
-STREAMED = {200: Reply("the stream; the data of each event is what a plain GET answers", media=(EVENT_STREAM,))}
+STREAMED = {200: Reply("the stream; the data of each event is the answer to a plain GET", media=(EVENT_STREAM,))}
 OVER = Reply("the run is over, and its last event was seen (`Last-Event-ID`)")
 MEDIA = tuple(dict.fromkeys(MEDIA_TYPES.values()))
 LOGGED = {
-    200: Reply("the log, or what was asked for of it", media=(PLAIN_TEXT,), headers=("X-Next-Offset",)),
+    200: Reply("the log, or the part that was asked for", media=(PLAIN_TEXT,), headers=("X-Next-Offset",)),
     206: Reply("the range that was asked for", media=(PLAIN_TEXT,), headers=("X-Next-Offset",)),
 }
 PICTURE = {
@@ -86,7 +86,7 @@ PICTURE = {
     206: Reply("the range of it that was asked for", media=MEDIA, headers=("ETag",)),
     304: Reply("it has not changed", headers=("ETag",)),
 }
-READY = {200: Reply("runs would be carried out", Ready), 503: Reply("something is missing", Ready)}
+READY = {200: Reply("runs would be executed", Ready), 503: Reply("something is missing", Ready)}
 
 ENDPOINTS = (  # they are tried in this order, so those that are asked for most come first
     endpoint("GET", "/health", health, {200: Reply("the process lives", Health)}),

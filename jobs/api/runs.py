@@ -110,7 +110,7 @@ async def list_query(request: Request) -> RunListQuery:
 async def get_run(request: Request) -> Response:
     """Show a run as it stands now; with `wait`, at its next change, or after so many seconds.
 
-    A client that says what it knows (`If-None-Match`) is answered at once if that is out of date.
+    A client that sends `If-None-Match` is answered at once if its copy is out of date.
     """
     run_id, seconds = request.path_params["run_id"], parse_query(WaitQuery, request.query_params).wait
     reader, changes = services(request).reader, services(request).changes

@@ -40,7 +40,7 @@ class Accepted(NamedTuple):
 class RunAcceptor:
     """Accepts runs of one project into one queue. Its methods block for a few milliseconds.
 
-    All of them raise `NotFound`, `NotPossible` and `TaskBroken` for what was asked for, `QueueUnavailable` and
+    All of them raise `NotFound`, `NotPossible` and `TaskBroken` because of the request, `QueueUnavailable` and
     `StorageUnavailable` when no run can be accepted now. `key` is the client's `Idempotency-Key`: the same request with
     the same key gives the run of the first one. The record on disk comes before the job, and a worker starts nothing
     without it: a job that slipped into Redis although the answer was an error is never executed.

@@ -35,7 +35,7 @@ def stop_waiting() -> None:
 def refuses(error: Exception) -> bool:
     """Whether Redis has answered that it takes no writes for now: it is full, a replica, or cannot write its disk.
 
-    Such a command was not carried out, so it can be sent again.
+    Such a command had no effect, so it can be sent again.
     """
     refused = isinstance(error, OutOfMemoryError | ReadOnlyError)
     return refused or (isinstance(error, ResponseError) and str(error).startswith("MISCONF"))
@@ -121,7 +121,7 @@ def connect_async(url: str) -> redis.asyncio.Redis:
 
 
 def printable_url(url: str) -> str:
-    """The URL without what may be secret in it."""
+    """The URL without user name and password."""
     parts = urlsplit(url)
     where = parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}{parts.path}"
     return f"{parts.scheme}://{where}"

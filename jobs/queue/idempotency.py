@@ -12,7 +12,7 @@ DELETE_IF_EQUAL = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del
 
 
 class Reservation(Struct, frozen=True):
-    """What a key was used for: a request, and the run that it was answered with."""
+    """The use of a key: for a request, which was answered with this run."""
 
     request: str
     run_id: RunId
@@ -27,7 +27,7 @@ class IdempotencyKeys:
         self._ttl = ttl
 
     def find(self, key: str) -> Reservation | None:
-        """What the key was used for, or None if it was not."""
+        """The use of the key; None if it is new."""
         content = self._redis.get(_name(key))
         return msgspec.json.decode(content, type=Reservation) if isinstance(content, bytes) else None
 

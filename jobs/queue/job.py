@@ -84,7 +84,7 @@ def build_job(queue: Queue, record: RunRecord, settings: Settings) -> Job:
 
 
 def _rate_limited_enqueue(queue: Queue, job: Job, limit: int, pipeline: Pipeline) -> None:
-    """What `Queue.enqueue_job` does with a job that has a rate limit, but in one step, and with the exact time.
+    """As `Queue.enqueue_job` for a job with a rate limit, but in one step, and with the exact time.
 
     RQ 3.0 orders those that wait by whole seconds, and by job ID within one.
     """

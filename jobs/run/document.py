@@ -76,7 +76,7 @@ class RunDocument(Struct, frozen=True):
     stopping: bool
     """Whether a stop was requested and is under way."""
     stale: bool
-    """Whether Redis does not answer, so that this is only what the disk knows."""
+    """Whether Redis does not answer, so that this is from the disk alone."""
     progress: Progress
     failure: Failure | None
     """Null unless FAILED or ERROR."""

@@ -31,7 +31,7 @@ class Outcome(Struct, frozen=True):
 
 
 class RunRecord(Struct, frozen=True):
-    """What is known of a run beside the steps in its traversal."""
+    """All that is known of a run beside the steps in its traversal."""
 
     run_id: RunId
     task_id: TaskId

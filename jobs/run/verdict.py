@@ -48,7 +48,7 @@ class CliResult(NamedTuple):
     start_error: str | None = None
     """Why it could not be started."""
     last_words: str | None = None
-    """What it printed about its failure."""
+    """Its own words about its failure."""
     replay_title: str | None = None
     """For a replay, the title of the last panel that it printed."""
     is_replay: bool = False

@@ -1,4 +1,4 @@
-"""Rendered JSON, and the one cache of it: what has not changed is neither read nor rendered again."""
+"""Rendered JSON, and the one cache of it: unchanged documents are neither read nor rendered again."""
 
 import hashlib
 from collections import OrderedDict

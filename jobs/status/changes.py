@@ -25,7 +25,7 @@ from runner.ids import RunId, parse_run_id
 from runner.log import log_event, log_fault
 from runner.project.run_files import RunFiles, traversal_run_id
 
-EVERY_RUN = None  # what a listener for the list listens to
+EVERY_RUN = None  # in the place of a run's ID: changes of any run
 
 
 Watch = Callable[[Iterable[Path]], AsyncIterator[frozenset[Path]]]

@@ -1,6 +1,6 @@
 """Keep the index of all runs up to date: those that we accepted, and those made by hand with the CLI. Each once.
 
-What is over is read once; the rest is looked at again, as far as its files changed.
+A run that is over is read once; the others again when their files changed.
 """
 
 import operator
@@ -42,7 +42,7 @@ class RunHistory:
 
     @property
     def is_quick(self) -> bool:
-        """Whether looking at the times of all folders holds nobody up."""
+        """Whether looking at the times of all folders is quick enough for the event loop."""
         return self._look_seconds <= QUICK_SECONDS
 
     @property
@@ -94,7 +94,7 @@ class RunHistory:
         return self._catalog.find(name).id
 
     def _is_fresh(self) -> bool:
-        """Whether the disk was looked at a moment ago, and nobody has said since that something has changed."""
+        """Whether the disk was looked at a moment ago, and no change was notified since."""
         serves = max(self._fresh_seconds, SHARE * self._look_seconds)
         return self._looked_at > self._touched_at and time.monotonic() < self._looked_at + serves
 

@@ -1,4 +1,4 @@
-"""RenderedJSON for lists of runs. Does not block the event loop: what has to be read is read in a thread."""
+"""Lists of runs. Nothing here blocks the event loop: the disk is read in a thread."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ FEW_ENTRIES = 10  # runs whose files may be looked at on the event loop
 
 
 class ListFingerprint(NamedTuple):
-    """What a page was made of."""
+    """The sources of a page."""
 
     made_of: ReferenceType[Index]
     """Which must not be kept alive by a page."""
@@ -40,7 +40,7 @@ class RunLists:
         return current if current is not None else await to_thread.run_sync(self._history.index)
 
     async def fill(self) -> None:
-        """Read all runs, which takes a while for many, before somebody asks for them. May be cancelled."""
+        """Read all runs before the first list is asked for: it takes a while for many. May be cancelled."""
         try:
             await to_thread.run_sync(self._history.index, abandon_on_cancel=True)
         except asyncio.CancelledError:

@@ -33,7 +33,7 @@ STATES_OF: Mapping[str, frozenset[State]] = {
     "RUNNING": frozenset({State.RUNNING}),
 }
 """The states that each word of a filter finds. The front end has three words, and shows an ERROR as failed and a
-RUNNING run as pending: what it shows under a word, that word has to find."""
+RUNNING run as pending; a filter finds the runs that are shown under its word."""
 
 StatusWord = Annotated[
     Literal["FINISHED", "PASSED", "FAILED", "ERROR", "PENDING", "RUNNING"],
@@ -82,7 +82,7 @@ def for_task(name: str, query: RunsOfTaskQuery) -> RunListQuery:
 
 
 class Page(Struct, Generic[T], frozen=True):
-    """A part of a list. `total_count` counts what the filters let through; a page beyond the end has no items."""
+    """A part of a list. `total_count` counts all that pass the filters; a page beyond the end has no items."""
 
     items: list[T]
     total_count: int

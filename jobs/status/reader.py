@@ -1,6 +1,6 @@
 """One run: what Redis and the disk say about it, merged.
 
-Nothing here delays the event loop: reading and parsing is done, once per change, in a thread. What has not changed is
+Nothing here delays the event loop: reading and parsing is done, once per change, in a thread. An unchanged run is
 answered from the cache, after a look at the times of its files.
 """
 
@@ -68,7 +68,7 @@ class Files(NamedTuple):
 
 
 class Fingerprint(NamedTuple):
-    """What a run's document was made of."""
+    """The sources of a run's document."""
 
     paths: Paths
     files: Files
@@ -189,7 +189,7 @@ class RunReader:
         if run_id in self._in_flight and self._in_flight[run_id].task is task:
             del self._in_flight[run_id]
         if not task.cancelled():
-            task.exception()  # those who wait get it; without any, nobody needs it
+            task.exception()  # the waiting requests get it; marked as retrieved in case there are none
 
     async def _make(self, run_id: RunId, task_id: TaskId, job: JobView) -> RenderedJSON:
         entry = self._cache.find(run_id)
@@ -198,7 +198,7 @@ class RunReader:
         return self._cache.put(run_id, made).rendered
 
     def _read(self, folder: RunFolder, job: JobView, last_good: Traversal | None) -> CacheEntry[Fingerprint]:
-        """Make the document of what is there now. Raises `NotFound`."""
+        """Make the document from the present files. Raises `NotFound`."""
         record_identity = file_identity(folder.record)
         on_disk = read_record(folder)
         accepted = newest(job.record, on_disk)
@@ -206,7 +206,7 @@ class RunReader:
         failed = accepted is not None and state_of(accepted, job.state).state.is_failure
         over = on_disk is not None and accepted is not None and accepted.outcome is not None
         paths = paths._replace(stop=None if over else paths.stop, log=folder.log if failed else None)
-        # Before the rest is read: what changes meanwhile is noticed the next time.
+        # Before the rest is read, so that a change meanwhile is noticed the next time.
         files = self._stat(paths)._replace(record=record_identity)
         reading = self._files.read(paths.task_id, paths.traversal_id, last_good)
         record = accepted or self._made_by_hand(folder, reading)

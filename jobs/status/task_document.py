@@ -91,7 +91,7 @@ class ProjectDocument(Struct, frozen=True):
 
 
 class BrowserTypes(Struct, frozen=True):
-    """What the project's tasks set their browsers to, and what is common."""
+    """The browser settings of the project's tasks, and common ones."""
 
     browser_channels: list[str]
     user_agents: list[str]

@@ -72,7 +72,7 @@ class Tasks:
         return self._document(self._catalog.find_or_broken(name), project_id, self._statistics())
 
     def browser_types(self) -> BrowserTypes:
-        """What browsers can be set to."""
+        """The settings that browsers can have."""
         return browser_types(redacted_browser(task, clean) for task, clean in self._readable())
 
     def browser_configs(self, project_id: str, query: PartQuery) -> Sequence[BrowserConfigDocument]:

@@ -70,7 +70,7 @@ def claim_run(folder: RunFolder, worker: str | None) -> Claim:
 
 
 def _folder(files: RunFiles, run_id: str, task_id: str) -> RunFolder:
-    """The run's folder. Raises `ValueError`: what stands in Redis is checked before it becomes a path."""
+    """The run's folder. Raises `ValueError`: text from Redis is checked before it becomes a path."""
     run, task = parse_run_id(run_id), parse_task_id(task_id)
     if run is None or task is None:
         raise ValueError(f"no run can be called {printable(run_id)!r} in a task {printable(task_id)!r}")

@@ -140,7 +140,7 @@ class RunWorker(Worker):
         with self._between_heartbeats:
             self._prepare(job)
             super().fork_work_horse(job, queue)
-        if self._stop_requested:  # since the job was taken, when there was no horse yet to be told
+        if self._stop_requested:  # since the job was taken, when there was no horse yet to be signalled
             self._end_horse()
 
     def _prepare(self, job: Job) -> None:

@@ -22,7 +22,7 @@ class ProcessExit(NamedTuple):
 
 
 class Command(NamedTuple):
-    """What is started for a run: `argv[0]` is looked up on the PATH of `environ`, `folder` is its working directory."""
+    """The command of a run: `argv[0]` is looked up on the PATH of `environ`, `folder` is its working directory."""
 
     argv: tuple[str, ...]
     environ: Mapping[str, str]
@@ -30,7 +30,7 @@ class Command(NamedTuple):
 
 
 class Replay(NamedTuple):
-    """What is to be replayed: the ID in the name of its traversal, and whether the agent may repair it."""
+    """A replay: the ID in the name of the traversal, and whether the agent may repair its steps."""
 
     traversal_id: RunId
     healing: bool

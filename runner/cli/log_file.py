@@ -1,6 +1,6 @@
 """The log of a run: what the CLI prints, without colours and without secrets, as it is printed.
 
-Secrets are taken out before anything is written, so that what stands on the disk can be served as it is.
+Secrets are taken out before anything is written, so that the file can be served as it is.
 """
 
 import codecs

@@ -19,7 +19,7 @@ class Project(Struct, frozen=True):
 
 
 def read_project(root: Path) -> Project:
-    """What `bugninja.toml` says; a project without one, or with a broken one, is named after its folder."""
+    """The content of `bugninja.toml`; a project without one, or with a broken one, is named after its folder."""
     path = root / "bugninja.toml"
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -128,7 +128,7 @@ class RunFiles:
         return self._read(self.traversal_path(task_id, run_id), None, None)
 
     def identity(self, task_id: TaskId, run_id: RunId) -> Identity | None:
-        """What changes whenever the run's traversal does; None if it is not there."""
+        """A value that changes whenever the run's traversal does; None if it is not there."""
         path = self.traversal_path(task_id, run_id)
         return None if path is None else file_identity(path)
 
@@ -137,11 +137,11 @@ class RunFiles:
         return self.redactor(task_id).secrets
 
     def url_redactor(self, url: str) -> Redactor:
-        """What takes the secrets of the environment, and the login in this URL, out of texts."""
+        """Takes the secrets of the environment, and the login in this URL, out of texts."""
         return Redactor([*self.environment_secrets, *secrets_of_url("START_URL", url)])
 
     def redactor(self, task_id: TaskId) -> Redactor:
-        """What takes all of that out of texts."""
+        """Takes all secrets around this task out of texts."""
         identity = file_identity(self.task_file(task_id))
         known = self._redactors.get(task_id)
         if known is None or known[0] != identity:

@@ -64,17 +64,17 @@ class RunFolder(NamedTuple):
 
     @property
     def stop(self) -> Path:
-        """Is there as soon as somebody has asked for the run's end."""
+        """Exists as soon as a stop was requested."""
         return self.path / "stop"
 
     def request_stop(self) -> None:
-        """Ask whoever carries out the run to end it; may be asked again. On the disk, so that it needs no Redis and
+        """Request the end of the run; may be called again. On the disk, so that it needs no Redis and
         outlives every process. Raises `OSError`."""
         self.stop.touch(PRIVATE)
         sync_folder(self.path)
 
     def stop_requested(self) -> bool:
-        """Whether somebody has asked for the run's end."""
+        """Whether a stop was requested."""
         return self.stop.exists()
 
     def create(self, content: bytes) -> None:
@@ -93,7 +93,7 @@ class RunFolder(NamedTuple):
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Inside it nobody else who takes the lock changes the record. Raises `OSError` if the folder is gone."""
+        """Exclude all others that take this lock. Raises `OSError` if the folder is gone."""
         handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,6 +1,6 @@
-"""Traversal JSON text -> frozen `Traversal`. Pure, and an allow-list: what is not named here has no way out.
+"""Traversal JSON text -> frozen `Traversal`. Pure, and an allow-list: keys that are not named here are left out.
 
-Secrets are taken out of what is named, too: an agent repeats them in its thoughts.
+Secrets are taken out of the named ones, too: an agent repeats them in its thoughts.
 
 The shape of the file is Bugninja 0.1.6's. A field of another type than expected is treated as missing, so that one odd
 value does not hide the rest of a run.
@@ -93,7 +93,7 @@ class Traversal(Struct, frozen=True):
 
 
 class Reading(NamedTuple):
-    """What a traversal file says now."""
+    """The content of a traversal file at one time."""
 
     traversal: Traversal | None
     """The newest whole content that was seen; None if there was none yet."""

@@ -189,10 +189,10 @@ def test_rq_info_shows_queue_and_workers_without_options(project: Project, stack
     project.add_task("buy")
     stack.wait_final(stack.post("buy"))
     environ = {**stack.environ, "COLUMNS": "200"}
-    shown = subprocess.run(["rq", "info"], env=environ, capture_output=True, text=True, check=True).stdout
-    assert "bugninja" in shown
-    assert "1 finished, 0 failed" in shown
-    assert "1 workers, 1 queues" in shown
+    printed = subprocess.run(["rq", "info"], env=environ, capture_output=True, text=True, check=True).stdout
+    assert "bugninja" in printed
+    assert "1 finished, 0 failed" in printed
+    assert "1 workers, 1 queues" in printed
 
 
 @pytest.mark.parametrize("name", ["redis", "web", "worker"])

@@ -76,7 +76,7 @@ def test_whatever_stands_around_it_a_secret_does_not_stay(secret: str, before: s
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "clean"),
     [
         ("/srv/shop/tasks/x.toml", "./tasks/x.toml"),
         ("in /srv/shop", "in ."),
@@ -87,5 +87,5 @@ def test_whatever_stands_around_it_a_secret_does_not_stay(secret: str, before: s
         ("/srv/shopping", "/srv/shopping"),
     ],
 )
-def test_a_local_path_is_taken_out_where_it_is_one(text: str, shown: str) -> None:
-    assert Redactor([Secret("PROJECT_ROOT", "/srv/shop", instead=".")]).text(text) == shown
+def test_a_local_path_is_taken_out_where_it_is_one(text: str, clean: str) -> None:
+    assert Redactor([Secret("PROJECT_ROOT", "/srv/shop", instead=".")]).text(text) == clean

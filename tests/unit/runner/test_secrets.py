@@ -128,9 +128,9 @@ def test_a_planted_secret_is_in_no_response_of_any_endpoint(stack: FakeStack, se
             if "json" in response.headers["content-type"]
             else response.text
         )
-        shown = text.replace("<secret>PLANTED</secret>", "\0")
+        visible = text.replace("<secret>PLANTED</secret>", "\0")
         for spelling in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
-            assert spelling not in shown
+            assert spelling not in visible
     (folder / "traversals" / f"traverse_20261123_080000_{OTHER}.json").unlink()
 
 
