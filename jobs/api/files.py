@@ -73,7 +73,7 @@ def log_response(request: Request, query: LogQuery, path: Path) -> Response:
 async def get_media(request: Request) -> Response:
     """Show a screenshot or a recording."""
     place = (request.path_params[name] for name in ("test_case_id", "folder", "path"))
-    media = await to_thread.run_sync(find_media, services(request).tasks.root, *place)
+    media = await to_thread.run_sync(find_media, services(request).settings.tasks_root, *place)
     headers = {"Cache-Control": "no-cache", "ETag": media.etag}
     if etag_matches(request, media.etag):
         return Response(status_code=304, headers=headers)

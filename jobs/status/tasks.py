@@ -1,7 +1,6 @@
 """RenderedJSON for the project and its tasks. The methods of `Tasks` read the disk."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from jobs.run.test_case import Clean, redacted_browser
 from jobs.status.history import RunHistory
@@ -35,10 +34,6 @@ class Tasks:
         self._files = files
         self._catalog = catalog
         self._history = history
-
-    @property
-    def root(self) -> Path:
-        return self._settings.tasks_root
 
     def first(self) -> Task | None:
         """The first task by its name; None if there is none."""

@@ -218,7 +218,7 @@ class RunWorker(Worker):
 
     def _send_heartbeats(self) -> None:
         """Send heartbeats, and every other time look after runs that other workers may have left behind."""
-        recovery = self._recovery()
+        recovery = Recovery(self.settings, self.queues[0], project_files(self.settings), partial(fail_job, self))
         for number in itertools.count():
             with self._between_heartbeats:
                 self._stay_registered()
@@ -232,18 +232,14 @@ class RunWorker(Worker):
     def _stay_registered(self) -> None:
         """Register this worker again if Redis has forgotten it (it was emptied, say)."""
         try:
-            if self._was_born and not self._stop_requested and not self._is_registered():
+            if self._stop_requested or not self._was_born:
+                return
+            if not self.connection.sismember(self.redis_workers_keys, self.key):
                 self.connection.delete(self.key)
                 self.register_birth()
                 log_event("registered_again", worker=self.name)
         except RedisError as error:
             log_event("register_failed", level=logging.WARNING, worker=self.name, error=error)
-
-    def _is_registered(self) -> bool:
-        return bool(self.connection.sismember(self.redis_workers_keys, self.key))
-
-    def _recovery(self) -> Recovery:
-        return Recovery(self.settings, self.queues[0], project_files(self.settings), partial(fail_job, self))
 
     def _recover(self, recovery: Recovery) -> None:
         try:

@@ -121,7 +121,7 @@ class RunFiles:
 
         A file that is missing or cannot be used leaves the last good content in place.
         """
-        return self._read(self.traversal_path(task_id, run_id), self.secrets(task_id), last_good)
+        return self._read(self.traversal_path(task_id, run_id), self.redactor(task_id).secrets, last_good)
 
     def read_unredacted(self, task_id: TaskId, run_id: RunId) -> Reading:
         """What the run's traversal says now, secrets included: only for counting and judging."""
@@ -132,16 +132,12 @@ class RunFiles:
         path = self.traversal_path(task_id, run_id)
         return None if path is None else file_identity(path)
 
-    def secrets(self, task_id: TaskId) -> tuple[Secret, ...]:
-        """All that is secret around this task, as its file and the environment are now."""
-        return self.redactor(task_id).secrets
-
     def url_redactor(self, url: str) -> Redactor:
         """Takes the secrets of the environment, and the login in this URL, out of texts."""
         return Redactor([*self.environment_secrets, *secrets_of_url("START_URL", url)])
 
     def redactor(self, task_id: TaskId) -> Redactor:
-        """Takes all secrets around this task out of texts."""
+        """Takes the secrets of the environment and of the task, as its file is now, out of texts."""
         identity = file_identity(self.task_file(task_id))
         known = self._redactors.get(task_id)
         if known is None or known[0] != identity:
