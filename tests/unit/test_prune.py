@@ -16,6 +16,7 @@ from jobs.status.entry import Entry
 from runner.ids import RunId, TaskId
 from tests.project import PASSED, VISIT, traversal_bytes
 from tests.unit.fake_stack import FakeStack
+from tests.unit.runs import change_record
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 
@@ -59,10 +60,8 @@ def pruned(stack: FakeStack) -> tuple[FakeStack, str, str]:
             (folder / name).write_bytes(b"x" * 1000)
     old = time.time() - 90 * 24 * 3600
     os.utime(folder / "traversals" / f"traverse_20250101_080000_{hand}.json", (old, old))
-    record = folder / "runs" / ours / "run.json"
-    meta = json.loads(record.read_bytes())
-    meta["outcome"]["finished_at"] = "2025-01-01T00:00:00Z"
-    record.write_text(json.dumps(meta))
+    outcome = json.loads((folder / "runs" / ours / "run.json").read_bytes())["outcome"]
+    change_record(stack, ours, outcome={**outcome, "finished_at": "2025-01-01T00:00:00Z"})
     return stack, ours, hand
 
 

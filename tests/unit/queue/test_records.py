@@ -47,9 +47,9 @@ def test_a_record_is_never_half_written(stack: FakeStack) -> None:
     stack.project.add_task("buy")
     run_id = stack.post("buy").json()["id"]
     folder = run_folder(stack, run_id)
-    meta = record_from_json(folder.read_record() or b"")
-    assert meta is not None
-    folder.record.with_name(".run.json.half").write_bytes(record_to_json(meta)[:50])
+    record = record_from_json(folder.read_record() or b"")
+    assert record is not None
+    folder.record.with_name(".run.json.half").write_bytes(record_to_json(record)[:50])
     assert stack.get(run_id)["current_state"] == "PENDING"
     assert stack.client.get("/test-runs").json()["total_count"] == 1
 

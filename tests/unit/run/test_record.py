@@ -1,61 +1,23 @@
 """The record of a run."""
 
 import json
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import msgspec
 
 from jobs.run.document import RunDocument
 from jobs.run.document import run_document as document_of
 from jobs.run.record import (
-    Outcome,
-    RunRecord,
     record_from_job_meta,
     record_from_json,
     record_of_file,
     record_to_job_meta,
     record_to_json,
 )
-from jobs.run.state import JobState, Origin, Reason, RunType, State
-from jobs.run.test_case import BrowserConfig
-from jobs.run.test_case import TestCase as Case
-from runner.ids import RunId, TaskId
-from runner.project.task import Browser, Viewport
-from runner.project.traversal import Reading, Traversal, parse_traversal
-from tests.project import PASSED, VISIT, make_traversal
-
-NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
-
-
-RUN, TASK = RunId("r" * 24), TaskId("t")
-
-
-QUEUED = RunRecord(
-    run_id=RUN,
-    task_id=TASK,
-    test_case=Case("t", "T", "d", "g"),
-    browser_config=BrowserConfig("t_default", Browser("chromium", "", Viewport(1, 2), None)),
-    run_type=RunType.AGENTIC,
-    origin=Origin.WEB_UI,
-    queued_at=NOW,
-)
-
-
-STARTED = msgspec.structs.replace(QUEUED, started_at=NOW + timedelta(seconds=1), worker="w")
-
-
-FAILED_META = msgspec.structs.replace(
-    STARTED, outcome=Outcome(State.FAILED, Reason.TEST_FAILED, "cart", NOW + timedelta(seconds=9), 0)
-)
-
-
-def run_document(record: RunRecord, job: JobState, steps: Traversal | None) -> RunDocument:
-    return document_of(record, job, Reading(steps, None, None), [])
-
-
-def traversal(*args: Any, **kwargs: Any) -> Traversal:
-    return parse_traversal(json.dumps(make_traversal(*args, **kwargs)).encode())
+from jobs.run.state import JobState
+from runner.project.traversal import Reading
+from tests.project import PASSED, VISIT
+from tests.unit.run.records import FAILED, NOW, QUEUED, RUN, STARTED, TASK, run_document, traversal
 
 
 def by_hand(reading: Reading, *, abandoned: bool = True) -> RunDocument:
@@ -81,9 +43,9 @@ def test_a_run_made_by_hand_has_the_record_that_its_file_gives() -> None:
 
 
 def test_a_record_survives_redis_and_the_disk() -> None:
-    for meta in (QUEUED, STARTED, FAILED_META):
-        assert record_from_json(record_to_json(meta)) == meta
-        assert record_from_job_meta(json.loads(json.dumps(record_to_job_meta(meta)))) == meta
+    for record in (QUEUED, STARTED, FAILED):
+        assert record_from_json(record_to_json(record)) == record
+        assert record_from_job_meta(json.loads(json.dumps(record_to_job_meta(record)))) == record
     assert record_from_json(b"{") is None
     assert record_from_json(b'{"run_id": 3}') is None
     assert record_from_job_meta({"unserialized": "x"}) is None

@@ -2,26 +2,19 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 import pytest
 
 from jobs.run.state import State
 from jobs.run.steps import brain_states
-from runner.ids import RunId, TaskId
-from runner.project.traversal import Traversal, parse_traversal
+from runner.project.traversal import parse_traversal
 from tests.project import FAULT, PASSED, VISIT, make_action, make_traversal
 from tests.unit.fake_stack import FakeStack
+from tests.unit.run.records import TASK, traversal
 from tests.unit.runs import (
     OTHER,
 )
-
-RUN, TASK = RunId("r" * 24), TaskId("t")
-
-
-def traversal(*args: Any, **kwargs: Any) -> Traversal:
-    return parse_traversal(json.dumps(make_traversal(*args, **kwargs)).encode())
 
 
 def test_the_last_action_of_a_failed_run_is_the_failed_one() -> None:

@@ -1,7 +1,6 @@
 """Lists of runs."""
 
 import gc
-import json
 import shutil
 from pathlib import Path
 from weakref import ref
@@ -14,6 +13,7 @@ from tests.unit.runs import (
     DAY,
     STAMP,
     by_hand,
+    change_record,
     ids,
     listed,
     write_run,
@@ -113,7 +113,7 @@ def test_a_running_run_is_listed_with_its_steps_as_they_come(stack: FakeStack) -
     assert (item["current_state"], item["total_steps"]) == ("FINISHED", 3)
 
 
-def test_a_recording_that_nobody_completes_is_lost_and_comes_back_when_somebody_does(stack: FakeStack) -> None:
+def test_an_incomplete_recording_is_lost_and_comes_back_when_it_is_completed(stack: FakeStack) -> None:
     folder = stack.project.add_task("buy")
     write_run(folder, "20260101_080000", by_hand("a"), traversal_bytes([VISIT]), age=DAY)
     (item,) = listed(stack)["items"]
@@ -143,12 +143,10 @@ def test_a_file_that_a_run_has_adopted_is_no_run_of_its_own(stack: FakeStack) ->
 def test_a_file_that_a_running_run_is_about_to_adopt_is_not_listed_meanwhile(stack: FakeStack) -> None:
     folder = stack.project.add_task("buy")
     run_id = stack.post("buy").json()["id"]
-    record = folder / "runs" / run_id / "run.json"
-    meta = json.loads(record.read_bytes())
-    record.write_text(json.dumps({**meta, "started_at": meta["queued_at"]}))
+    change_record(stack, run_id, started_at=stack.get(run_id)["queued_at"])
     write_run(folder, "20260101_080000", by_hand("a"), traversal_bytes([VISIT]), age=-1)
     assert ids(listed(stack)) == [run_id]
-    record.write_text(json.dumps({**meta, "started_at": meta["queued_at"], "traversal_id": run_id}))
+    change_record(stack, run_id, traversal_id=run_id)
     assert sorted(ids(listed(stack))) == sorted([run_id, by_hand("a")])
 
 
@@ -240,9 +238,7 @@ def test_a_run_that_waits_hides_no_run_made_by_hand(stack: FakeStack) -> None:
 def test_the_steps_of_an_adopted_file_are_counted_as_they_come(stack: FakeStack) -> None:
     folder = stack.project.add_task("buy")
     run_id = stack.post("buy").json()["id"]
-    record = folder / "runs" / run_id / "run.json"
-    meta = json.loads(record.read_bytes())
-    record.write_text(json.dumps({**meta, "started_at": meta["queued_at"], "traversal_id": by_hand("a")}))
+    change_record(stack, run_id, started_at=stack.get(run_id)["queued_at"], traversal_id=by_hand("a"))
     for steps in (1, 3, 7):
         write_run(folder, "20260101_080000", by_hand("a"), traversal_bytes([VISIT] * steps))
         assert listed(stack)["items"][0]["total_steps"] == steps
