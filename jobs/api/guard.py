@@ -107,11 +107,11 @@ class JSONCORSMiddleware(CORSMiddleware):
 
 def guard(app: ASGIApp, settings: Settings) -> ASGIApp:
     """The application behind all rules. They are around its answers to its own faults, too."""
-    readable = JSONCORSMiddleware(
+    with_cors = JSONCORSMiddleware(
         Guard(app, settings, check_token),
         allow_origins=settings.cors_origins,
         allow_methods=CORS_METHODS,
         allow_headers=CORS_REQUEST_HEADERS,
         expose_headers=CORS_RESPONSE_HEADERS,
     )
-    return Guard(readable, settings, check_host_and_origin)
+    return Guard(with_cors, settings, check_host_and_origin)

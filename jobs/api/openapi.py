@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
-from jobs.api.parameters import NoQuery, schema_of
+from jobs.api.parameters import MAX_KEY, NoQuery, schema_of
 from jobs.status.query import ProjectName, TaskName
 from runner.ids import RUN_ID_LENGTH
 from runner.project.media import FOLDERS
@@ -36,7 +36,7 @@ IDEMPOTENCY_KEY = {
     "in": "header",
     "required": False,
     "description": "the same key and request again is answered 200 with the same run; another request 409",
-    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    "schema": {"type": "string", "pattern": f"^[ -~]{{1,{MAX_KEY}}}$"},
 }
 HEADERS: Mapping[str, dict[str, Any]] = {
     "Location": {"description": "where to watch the run", "schema": {"type": "string"}},

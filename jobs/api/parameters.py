@@ -1,4 +1,7 @@
-"""Query parameters: texts from outside -> checked values, in one place. Pure."""
+"""Parameters and headers: texts from outside -> checked values. Pure.
+
+The filters of lists are declared in `jobs/status/query.py`.
+"""
 
 from collections.abc import Mapping
 from functools import cache
@@ -62,17 +65,17 @@ def parse_query(kind: type[Q], parameters: Mapping[str, str]) -> Q:
 @cache
 def _types(kind: type[Struct]) -> Mapping[str, Any]:
     """The name of each parameter, and the type that it has when it is there."""
-    return {field.name: given(field.type) for field in msgspec.structs.fields(kind)}
+    return {field.name: without_none(field.type) for field in msgspec.structs.fields(kind)}
 
 
 def schema_of(kind: Any) -> dict[str, Any]:
     """The JSON schema of a parameter of this type."""
-    schema = msgspec.json.schema(given(kind))
+    schema = msgspec.json.schema(without_none(kind))
     (shared,) = schema.pop("$defs", {"": {}}).values()
     return {**shared, **{key: value for key, value in schema.items() if key != "$ref"}}
 
 
-def given(kind: Any) -> Any:
+def without_none(kind: Any) -> Any:
     """The type of a parameter that is there: `kind` without None, which stands for one that is not."""
     return next((part for part in get_args(kind) if get_args(kind)[-1] is NoneType), kind)
 

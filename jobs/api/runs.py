@@ -53,7 +53,7 @@ async def stop_run(request: Request) -> Response:
 
 
 async def accept_run(request: Request, accept: Callable[..., Accepted]) -> Response:
-    """RenderedJSON the run that `accept` accepts, at once: 202, and `Location` says where to watch it.
+    """Answer with the run that `accept` accepts, at once: 202, and `Location` says where to watch it.
 
     200 and the run as it stands now if the same request came before with the same `Idempotency-Key`.
     """

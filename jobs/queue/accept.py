@@ -25,8 +25,8 @@ from runner.project.run_files import RunFiles
 from runner.project.task import Task, browser_config_id
 from runner.settings import Settings
 
-RESERVED_SECONDS = 30.0  # that a request may take from the reservation of its key to the record of its run
-WAIT_SECONDS = 5.0  # that another request with this key waits for that record
+RESERVED_SECONDS = 30.0  # how long a request may take from the reservation of its key to the record of its run
+WAIT_SECONDS = 5.0  # how long another request with this key waits for that record
 POLL_SECONDS = 0.02
 
 

@@ -107,8 +107,8 @@ def connect(url: str) -> Redis:
 
 
 def connect_async(url: str) -> redis.asyncio.Redis:
-    """The web process's connections for reading: they fail fast. Who finds none free waits for one as long as for an
-    answer."""
+    """The web process's connections for reading: they fail fast. Without a free one, a caller waits at most
+    ANSWER_SECONDS for it."""
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         url,
         max_connections=READING_CONNECTIONS,

@@ -1,4 +1,7 @@
-"""Remember in Redis which run a client's `Idempotency-Key` has started, so that a repeated request starts no second."""
+"""The `Idempotency-Key`s of clients in Redis: a repeated request starts no second run.
+
+The header itself is checked in `jobs/api/parameters.py`.
+"""
 
 import hashlib
 

@@ -132,7 +132,7 @@ def task_of_job(job: Job) -> TaskId | None:
     return parse_task_id(str(kwargs.get("task_id"))) if isinstance(kwargs, dict) else None
 
 
-def recorded_in(job: Job, *, refresh: bool = False) -> RunRecord | None:
+def record_of_job(job: Job, *, refresh: bool = False) -> RunRecord | None:
     """The copy of the run's record in the job; `refresh` asks Redis for it."""
     return record_from_job_meta(job.get_meta(refresh=True) if refresh else job.meta)
 
@@ -229,7 +229,7 @@ def return_popped(queue: Queue, job_id: str) -> None:
 
 
 def clean_rate_limits(redis: Redis) -> None:
-    """Let the next run of each task in whose predecessor is gone. Raises redis's errors."""
+    """Enqueue the next run of each task whose previous run is gone. Raises redis's errors."""
     for registry in RateLimitRegistry.all(redis):
         registry.cleanup()
 
@@ -241,15 +241,15 @@ class JobView(NamedTuple):
     record: RunRecord | None = None
     place: QueuePlace | None = None
     fields: Mapping[Any, Any] | None = None
-    """The fields of the job that say so."""
+    """The hash that this was made of, to see whether it has changed."""
 
 
 NO_JOB = JobView(JobState.ABSENT)
 NO_CONNECTION = Redis()  # RQ's classes want one to exist; it is never used
 
 
-async def read_job(redis: AsyncRedis, run_id: RunId, before: JobView | None = None) -> JobView:
-    """What Redis says now: `before` itself, if that is the same. Never raises: UNKNOWN if Redis does not answer."""
+async def view_job(redis: AsyncRedis, run_id: RunId, before: JobView | None = None) -> JobView:
+    """What Redis says now: `before` itself, if that is the same. UNKNOWN if Redis does not answer."""
     try:
         fields = await redis.hgetall(Job.key_for(run_id))
         if not fields:
@@ -263,7 +263,7 @@ async def read_job(redis: AsyncRedis, run_id: RunId, before: JobView | None = No
         return JobView(JobState.UNKNOWN)
     except NoSuchJobError:
         return NO_JOB
-    return JobView(job_state(job), recorded_in(job), place, fields)
+    return JobView(job_state(job), record_of_job(job), place, fields)
 
 
 async def _place(redis: AsyncRedis, job: Job) -> QueuePlace | None:

@@ -1,11 +1,15 @@
-"""Read and write the records of runs, on disk first, then in Redis. The first outcome that is recorded stays."""
+"""Read and write the records of runs, on disk first, then in Redis. The first outcome that is recorded stays.
+
+`close_run` records an outcome. It is made by `close_executed` (the CLI has ended), `close_interrupted` (it was killed
+together with its work-horse) or `close_unstarted` (it was never started).
+"""
 
 import logging
 from datetime import UTC, datetime
 
 import msgspec
 
-from jobs.queue.job import Job, recorded_in, save_to_job
+from jobs.queue.job import Job, record_of_job, save_to_job
 from jobs.run.record import Outcome, RunRecord, make_outcome, record_from_json, record_of_file, record_to_json
 from jobs.run.verdict import CliResult, Interruption, interrupted_verdict, judge
 from runner.errors import NotFound
@@ -59,7 +63,7 @@ def close_run(folder: RunFolder, record: RunRecord, outcome: Outcome, job: Job |
         log_event("outcome_not_on_disk", level=logging.ERROR, run=record.run_id, error=error.strerror)
         if job is None:
             return closed
-        earlier = recorded_in(job, refresh=True)
+        earlier = record_of_job(job, refresh=True)
     if earlier is not None and earlier.outcome is not None:
         return earlier
     log_event(

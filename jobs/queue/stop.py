@@ -1,5 +1,7 @@
 """Stop runs at a user's request. The request is a file, which the worker that executes the run looks for."""
 
+from contextlib import suppress
+
 from redis import Redis
 
 from jobs.queue.job import cancel_job, publish_change
@@ -43,13 +45,11 @@ class RunStopper:
         return folder.run_id
 
     def _request_stop(self, folder: RunFolder) -> RunRecord:
-        if not folder.path.is_dir():
-            raise NotPossible(f"Run '{folder.run_id}' was made by hand with the CLI; stop it where it runs.")
-        with folder.lock():
+        with suppress(FileNotFoundError), folder.lock():
             record = read_record(folder)
-            if record is None:
-                raise NotPossible(f"Run '{folder.run_id}' was made by hand with the CLI; stop it where it runs.")
-            if record.outcome is not None:
+            if record is not None and record.outcome is not None:
                 raise NotPossible(f"Run '{folder.run_id}' is over already: it is {record.outcome.state}.")
-            folder.request_stop()
-        return record
+            if record is not None:
+                folder.request_stop()
+                return record
+        raise NotPossible(f"Run '{folder.run_id}' was made by hand with the CLI; stop it where it runs.")

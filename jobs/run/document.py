@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 from msgspec import Struct, structs
 
+from jobs.run.failure import Failure, failure_card
 from jobs.run.record import RunRecord
 from jobs.run.state import JobState, Origin, Reason, RunType, State
-from jobs.run.steps import BrainStateDocument, Failure, brain_states, failure_card
+from jobs.run.steps import BrainStateDocument, brain_states
 from jobs.run.test_case import BrowserConfig, TestCase
 from jobs.run.verdict import Verdict
 from runner.project.traversal import NOTHING_YET, Reading, Traversal
@@ -107,12 +108,12 @@ def run_document(
     record: RunRecord,
     job: JobState,
     reading: Reading = NOTHING_YET,
-    log_tail: Sequence[str] = (),
+    log: Sequence[str] = (),
     queue: QueuePlace | None = None,
     *,
     stop_requested: bool = False,
 ) -> RunDocument:
-    """The document of a run. `log_tail` is the end of what its CLI printed, for the failure card."""
+    """The document of a run. `log` has the last lines that its CLI printed, for the failure card."""
     verdict, traversal, outcome = state_of(record, job), reading.traversal, record.outcome
     started_at = record.started_at or record.queued_at
     finished_at = None if outcome is None else outcome.finished_at
@@ -138,13 +139,13 @@ def run_document(
         stopping=stop_requested and not verdict.state.is_final,
         stale=job is JobState.UNKNOWN and not verdict.state.is_final,
         progress=_progress(reading),
-        failure=_failure(record, verdict, traversal, log_tail) if verdict.state.is_failure else None,
+        failure=_failure(record, verdict, traversal, log) if verdict.state.is_failure else None,
         brain_states=brain_states(record.task_id, traversal, verdict.state),
     )
 
 
-def _failure(record: RunRecord, verdict: Verdict, traversal: Traversal | None, log_tail: Sequence[str]) -> Failure:
-    card, outcome = failure_card(record.task_id, traversal, verdict.message, [*log_tail]), record.outcome
+def _failure(record: RunRecord, verdict: Verdict, traversal: Traversal | None, log: Sequence[str]) -> Failure:
+    card, outcome = failure_card(record.task_id, traversal, verdict.message, log), record.outcome
     return card if outcome is None else structs.replace(card, exit_code=outcome.exit_code, signal=outcome.signal)
 
 

@@ -11,7 +11,8 @@ from jobs.run.steps import count_steps
 from jobs.run.test_case import BrowserConfig, TestCase
 from jobs.run.verdict import CliResult, Verdict, judge_file
 from runner.ids import RunId, TaskId
-from runner.project.traversal import Reading, Traversal, started_at
+from runner.project.traversal import Reading, Traversal
+from runner.project.traversal_name import started_at
 
 
 class Outcome(Struct, frozen=True):
@@ -145,5 +146,5 @@ def make_outcome(
 
 
 def has_final_word(record: RunRecord, reading: Reading) -> bool:
-    """Whether this is the last word about a run that was made by hand: its CLI has written how it ended."""
+    """Whether a run made by hand will not change any more: its CLI has written how it ended."""
     return record.outcome is not None and reading.traversal is not None and reading.traversal.status != "PENDING"

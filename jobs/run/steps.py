@@ -1,4 +1,4 @@
-"""Traversal -> the steps of a run as its document shows them, and the failure card. Pure."""
+"""Traversal -> the steps of a run as its document shows them. Pure."""
 
 import re
 
@@ -37,25 +37,6 @@ class BrainStateDocument(Struct, frozen=True):
     history_elements: list[HistoryElement]
 
 
-class Failure(Struct, frozen=True):
-    """What broke in a run that is FAILED or ERROR, for a person who does not want to open a log.
-
-    All but the message is null where the run never got there.
-    """
-
-    step: int | None
-    """Counts brain states from 1."""
-    action: str | None
-    goal: str | None
-    message: str | None
-    url: str | None
-    screenshot: str | None
-    log_tail: list[str]
-    """At most 20 lines of what the CLI printed."""
-    exit_code: int | None = None
-    signal: str | None = None
-
-
 def brain_states(task_id: TaskId, traversal: Traversal | None, state: State) -> list[BrainStateDocument]:
     """The steps of the run so far, in their order, each with its actions.
 
@@ -63,7 +44,7 @@ def brain_states(task_id: TaskId, traversal: Traversal | None, state: State) -> 
     """
     if traversal is None:
         return []
-    failed = failed_actions(traversal, state)
+    failed = failed_actions(traversal, run_failed=state is State.FAILED)
     elements = {
         action.number: _history_element(task_id, action, is_failed=action.number in failed)
         for action in traversal.actions
@@ -80,7 +61,7 @@ def brain_states(task_id: TaskId, traversal: Traversal | None, state: State) -> 
     return [_step(thought, of_thought.get(thought.id, [])) for thought in traversal.brain_states] + alone
 
 
-def failed_actions(traversal: Traversal, state: State) -> set[int]:
+def failed_actions(traversal: Traversal, *, run_failed: bool) -> set[int]:
     """The numbers of the actions that failed: the last one of a failed run, and the last of each step that the next
     step's evaluation calls a failure."""
     last_of = {action.brain_state_id: action.number for action in traversal.actions}
@@ -90,7 +71,7 @@ def failed_actions(traversal: Traversal, state: State) -> set[int]:
         for thought, following in judged
         if EVALUATED_AS_FAILED.match(following.evaluation_previous_goal) and thought.id in last_of
     }
-    if state is State.FAILED and traversal.actions:
+    if run_failed and traversal.actions:
         failed.add(traversal.actions[-1].number)
     return failed
 
@@ -100,32 +81,6 @@ def count_steps(traversal: Traversal | None, state: State) -> tuple[int, int]:
     steps = brain_states(TaskId(""), traversal, state)
     failed = sum(any(element.history_element_state == "FAILED" for element in step.history_elements) for step in steps)
     return len(steps) - failed, failed
-
-
-def failure_card(task_id: TaskId, traversal: Traversal | None, message: str | None, log_tail: list[str]) -> Failure:
-    """What broke; exit code and signal of the CLI are to be filled in."""
-    actions = _up_to_the_fault(traversal) if traversal else ()
-    thoughts = {thought.id: (n, thought) for n, thought in enumerate(traversal.brain_states if traversal else (), 1)}
-    last = actions[-1] if actions else None
-    step, thought = thoughts.get(last.brain_state_id, (len(actions), None)) if last else (None, None)
-    urls = [action.parameters["url"] for action in actions if "url" in action.parameters]
-    pictures = [action.screenshot for action in actions if action.screenshot]
-    return Failure(
-        step=step,
-        action=last.kind if last else None,
-        goal=thought.next_goal if thought else None,
-        message=message,
-        url=str(urls[-1]) if urls else None,
-        screenshot=f"tasks/{task_id}/{pictures[-1]}" if pictures else None,
-        log_tail=log_tail,
-    )
-
-
-def _up_to_the_fault(traversal: Traversal) -> tuple[Action, ...]:
-    """The actions up to the one that broke: the last failed one before the agent's `done`, else the last of all."""
-    failed = failed_actions(traversal, State.ERROR)
-    before = [n for n, action in enumerate(traversal.actions) if action.number in failed and action.kind != "done"]
-    return traversal.actions[: before[-1] + 1] if before else traversal.actions
 
 
 def _step(thought: BrainState, elements: list[HistoryElement]) -> BrainStateDocument:

@@ -55,14 +55,14 @@ class CliResult(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """A final state, with its reason and one or two sentences for a person."""
+    """A state, and for a final one its reason and one or two sentences for a person."""
 
     state: State
     reason: Reason | None
     message: str | None
 
 
-def result_of(traversal: Traversal | None) -> State | None:
+def state_by_file(traversal: Traversal | None) -> State | None:
     """FINISHED or FAILED if the traversal says how the test ended, None if it does not.
 
     A `done` without success beats everything; the status comes next; a file without status, or one that was still
@@ -77,7 +77,7 @@ def result_of(traversal: Traversal | None) -> State | None:
     return None
 
 
-def replay_result(title: str, words: str | None, traversal: Traversal | None, by_file: State | None) -> State | None:
+def state_by_panel(title: str, words: str | None, traversal: Traversal | None, by_file: State | None) -> State | None:
     """How a replay ended, by its last panel: Bugninja 0.1.6 writes SUCCESSFUL into the file of a replay that failed.
 
     `main` of 0.1.6 writes no file at all for a replay without healing. A replay that failed before its first action
@@ -108,9 +108,9 @@ def judge(result: CliResult, reading: Reading) -> Verdict:
 
 def _state_by_evidence(result: CliResult, reading: Reading) -> State | None:
     """FINISHED or FAILED if the file, or for a replay its last panel, says so."""
-    by_file = result_of(reading.traversal) if reading.problem is None else None
+    by_file = state_by_file(reading.traversal) if reading.problem is None else None
     if result.replay_title is not None and result.interruption is None:
-        return replay_result(result.replay_title, result.last_words, reading.traversal, by_file)
+        return state_by_panel(result.replay_title, result.last_words, reading.traversal, by_file)
     if result.is_replay and result.interruption is not None and by_file is State.FINISHED:
         return None  # 0.1.6 writes SUCCESSFUL for any replay, and this one could not say how it ended
     return by_file
@@ -123,10 +123,10 @@ def interrupted_verdict(interruption: Interruption) -> Verdict:
 
 def judge_file(traversal: Traversal | None, problem: str | None, abandoned: bool) -> Verdict | None:
     """The state of a run that only its file knows of; None while the file is being written (not `abandoned`)."""
-    result = result_of(traversal)
-    if result is State.FINISHED:
+    state = state_by_file(traversal)
+    if state is State.FINISHED:
         return Verdict(State.FINISHED, None, None)
-    if result is State.FAILED:
+    if state is State.FAILED:
         return Verdict(State.FAILED, Reason.TEST_FAILED, _fault(traversal, None))
     if traversal is not None and traversal.status == "FAILED":
         return Verdict(State.ERROR, Reason.CLI_ERROR, "The test could not be started; see what the CLI printed.")

@@ -23,7 +23,8 @@ from jobs.status.lists import RunLists
 from runner.errors import ProjectGone
 from runner.ids import RunId, parse_run_id
 from runner.log import log_event, log_fault
-from runner.project.run_files import RunFiles, traversal_run_id
+from runner.project.run_files import RunFiles
+from runner.project.traversal_name import traversal_run_id
 
 EVERY_RUN = None  # in the place of a run's ID: changes of any run
 
@@ -127,7 +128,7 @@ class Changes:
 
     def notify(self, run_id: str | None) -> None:
         """Wake the listeners: something has changed about this run, or (None) about some run."""
-        self._lists.touch()
+        self._lists.history.touch()
         self._poll_now.set()
         self._wake(run_id)
 
@@ -194,7 +195,7 @@ class Changes:
     def _on_message(self, message: dict[str, Any]) -> None:
         data = message.get("data")
         self.notify(parse_run_id(data.decode(errors="replace")) if isinstance(data, bytes) else None)
-        index = self._lists.known()
+        index = self._lists.history.known
         for run_id in [*self._listeners]:  # runs that wait may have moved up in the queue
             entry = None if run_id is None or index is None else index.find(RunId(run_id))
             if run_id is not None and (entry is None or entry.state is State.PENDING):

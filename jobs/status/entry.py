@@ -21,7 +21,7 @@ from runner.ids import RunId, TaskId
 from runner.log import log_event
 from runner.project.run_files import WRITING_SECONDS, RunFiles
 
-SETTLING_SECONDS = 2.0  # for which the file of a run that is over is looked at again
+RECENT_SECONDS = 2.0  # for which the file of a run that is over is looked at again
 
 
 class EntryFiles(NamedTuple):
@@ -60,6 +60,11 @@ class Entry(Struct, frozen=True, gc=False):
     def settled(self) -> bool:
         """Whether it will never change."""
         return self.files is None
+
+    @property
+    def is_made_by_hand(self) -> bool:
+        """Whether the CLI was started by hand, so that there is no record of the run on the disk."""
+        return self.origin is Origin.CLI
 
     @property
     def file_id(self) -> RunId:
@@ -106,7 +111,7 @@ class EntryReader:
         if traversal is None:
             return EntryFiles(record, None, abandoned=False, recent=False)
         age = time.time() - traversal[1] / 1e9
-        return EntryFiles(record, traversal, abandoned=age > WRITING_SECONDS, recent=age < SETTLING_SECONDS)
+        return EntryFiles(record, traversal, abandoned=age > WRITING_SECONDS, recent=age < RECENT_SECONDS)
 
     def read(self, task_id: TaskId, run_id: RunId, entry: Entry | None, files: EntryFiles) -> Entry | None:
         """The entry of the run with these files: `entry` itself if they are its own, None if there is nothing yet."""
@@ -159,10 +164,10 @@ class EntryReader:
 
 def files_of_others(entries: Sequence[Entry]) -> Iterator[RunId]:
     """The IDs of files that are no runs of their own: those that an accepted run has adopted, or may soon adopt."""
-    accepted = [entry for entry in entries if entry.origin is Origin.WEB_UI]
+    accepted = [entry for entry in entries if not entry.is_made_by_hand]
     adopted = {entry.traversal_id for entry in accepted} - {entry.run_id for entry in accepted}
     running = [entry for entry in accepted if entry.state is State.RUNNING and entry.traversal_id is None]
     earliest = min((entry.started_at.timestamp() for entry in running), default=math.inf)
     for entry in entries:
-        if entry.run_id in adopted or (entry.origin is Origin.CLI and entry.modified > earliest):
+        if entry.run_id in adopted or (entry.is_made_by_hand and entry.modified > earliest):
             yield entry.run_id

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Mapping
 from itertools import takewhile
 
-from jobs.run.state import Origin
 from jobs.run.test_case import BrowserConfig, TestCase, browser_config, test_case, unreadable_test_case
 from jobs.status.entry import Entry, EntryFiles, EntryReader, files_of_others
 from jobs.status.index import Index, TaskRuns, count_runs
@@ -135,7 +134,7 @@ class RunHistory:
         unsettled: dict[RunId, EntryFiles] = {}
         for run_id in accepted | written:
             entry = None if known is None else known.every.get(run_id)
-            if entry is None or not entry.settled or (entry.origin is Origin.WEB_UI and run_id not in accepted):
+            if entry is None or not entry.settled or (run_id not in accepted and not entry.is_made_by_hand):
                 files = self._reader.stat(task_id, run_id, entry)
                 entry = self._reader.read(task_id, run_id, entry, files)
                 if entry is None or not entry.settled:

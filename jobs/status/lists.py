@@ -31,32 +31,24 @@ class ListFingerprint(NamedTuple):
 
 class RunLists:
     def __init__(self, history: RunHistory, cache: ResponseCache[ListFingerprint]) -> None:
-        self._history = history
+        self.history = history
         self._cache = cache
 
     async def index(self) -> Index:
         """All runs, as the disk knows them. Raises `ProjectGone`."""
-        current = self._history.current()
-        return current if current is not None else await to_thread.run_sync(self._history.index)
+        current = self.history.current()
+        return current if current is not None else await to_thread.run_sync(self.history.index)
 
     async def fill(self) -> None:
         """Read all runs before the first list is asked for: it takes a while for many. May be cancelled."""
         try:
-            await to_thread.run_sync(self._history.index, abandon_on_cancel=True)
+            await to_thread.run_sync(self.history.index, abandon_on_cancel=True)
         except asyncio.CancelledError:
-            self._history.give_up()
+            self.history.give_up()
         except ProjectGone as gone:
             log_event("no_project", level=logging.WARNING, error=gone)
         except Exception:  # noqa: BLE001
             log_fault("the runs could not be read")
-
-    def known(self) -> Index | None:
-        """The index as it was the last time, if there is one."""
-        return self._history.known
-
-    def touch(self) -> None:
-        """Look at everything again before the next answer: something has changed."""
-        self._history.touch()
 
     async def page(self, query: RunListQuery) -> RenderedJSON:
         """The page of run items that the query asks for. Raises `NotFound` for a task that never was.
@@ -66,14 +58,14 @@ class RunLists:
         """
         entry = await self._page(query)
         if not await self._is_same(entry.fingerprint.unsettled):
-            self._history.touch()
+            self.history.touch()
             entry = await self._page(query)
         return entry.rendered
 
     async def _is_same(self, entries: Sequence[Entry]) -> bool:
         if len(entries) <= FEW_ENTRIES:
-            return self._history.is_same(entries)
-        return await to_thread.run_sync(self._history.is_same, entries)
+            return self.history.is_same(entries)
+        return await to_thread.run_sync(self.history.is_same, entries)
 
     async def _page(self, query: RunListQuery) -> CacheEntry[ListFingerprint]:
         index = await self.index()
@@ -83,7 +75,7 @@ class RunLists:
         return entry
 
     def _make(self, index: Index, query: RunListQuery) -> CacheEntry[ListFingerprint]:
-        task_id = None if query.test_case_id is None else self._history.task_id(query.test_case_id)
+        task_id = None if query.test_case_id is None else self.history.task_id(query.test_case_id)
         page = index.page(query, task_id)
         document = {**msgspec.structs.asdict(page), "items": [index.item(entry) for entry in page.items]}
         unsettled = [entry for entry in page.items if not entry.settled]

@@ -14,7 +14,7 @@ import msgspec
 from anyio import to_thread
 from redis.asyncio import Redis as AsyncRedis
 
-from jobs.queue.job import NO_JOB, JobView, read_job
+from jobs.queue.job import NO_JOB, JobView, view_job
 from jobs.queue.records import read_record
 from jobs.run.document import newest, run_document, state_of
 from jobs.run.record import RunRecord, has_final_word, record_of_file
@@ -28,8 +28,7 @@ from runner.project.run_files import RunFiles, is_abandoned
 from runner.project.run_folder import RunFolder
 from runner.project.traversal import Reading, Traversal
 
-LOG_LINES = 20  # of the failure card
-LOG_BYTES = 16 * 1024  # that hold them
+LOG_BYTES = 16 * 1024  # of the end of the log, which hold the lines of a failure card
 PARSED = 4  # times the size of its JSON that a parsed traversal takes
 
 
@@ -117,7 +116,7 @@ class RunReader:
         if entry is not None and known is not None and known.settled and known.files == files:
             return entry.rendered
         before = None if known is None else known.job
-        job = NO_JOB if files.made_by_hand else await read_job(self._redis, checked, before)
+        job = NO_JOB if files.made_by_hand else await view_job(self._redis, checked, before)
         if self._cache.find(checked) is not entry:  # it was made again meanwhile
             return await self.get(run_id)
         if entry is not None and known is not None and known.job == job and known.files == files:
@@ -151,7 +150,7 @@ class RunReader:
         try:
             self._files.check_project()
         except ProjectGone:
-            record = (await read_job(self._redis, run_id)).record
+            record = (await view_job(self._redis, run_id)).record
             if record is None:
                 raise
             return record.task_id
@@ -211,8 +210,8 @@ class RunReader:
         reading = self._files.read(paths.task_id, paths.traversal_id, last_good)
         record = accepted or self._made_by_hand(folder, reading)
         stop = record.outcome is None and folder.stop_requested()
-        log_tail = _log_tail(folder) if failed else []
-        document = run_document(record, job.state, reading, log_tail, job.place, stop_requested=stop)
+        log = _last_log_lines(folder) if failed else []
+        document = run_document(record, job.state, reading, log, job.place, stop_requested=stop)
         rendered = render_json(document, is_final=document.current_state.is_final)
         settled = over if accepted is not None else has_final_word(record, reading)
         kept = None if settled else reading.traversal
@@ -229,6 +228,6 @@ class RunReader:
         return msgspec.structs.replace(record, test_case=case, browser_config=config)
 
 
-def _log_tail(folder: RunFolder) -> list[str]:
+def _last_log_lines(folder: RunFolder) -> list[str]:
     text = read_tail(folder.log, LOG_BYTES).decode("utf-8", errors="replace")
-    return [line for line in text.split("\n") if line.strip()][-LOG_LINES:]
+    return [line for line in text.split("\n") if line.strip()]

@@ -1,4 +1,4 @@
-"""RenderedJSON for the project and its tasks. The methods of `Tasks` read the disk."""
+"""The project and its tasks. The methods of `Tasks` read the disk."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

@@ -6,14 +6,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from jobs.queue.job import Job, current_job, recorded_in, save_to_job
+from jobs.queue.job import Job, current_job, record_of_job, save_to_job
 from jobs.queue.records import close_unstarted, read_record, write_record
 from jobs.run.record import Outcome, RunRecord
 from jobs.run.state import Reason, State
 from jobs.run.verdict import Interruption
 from jobs.worker.execution import Execution, shutdown_flag
 from jobs.worker.recover import handle_redelivery
-from runner.errors import printable
 from runner.ids import parse_run_id, parse_task_id
 from runner.log import log_event
 from runner.project.run_files import RunFiles, project_files
@@ -73,13 +72,13 @@ def _folder(files: RunFiles, run_id: str, task_id: str) -> RunFolder:
     """The run's folder. Raises `ValueError`: text from Redis is checked before it becomes a path."""
     run, task = parse_run_id(run_id), parse_task_id(task_id)
     if run is None or task is None:
-        raise ValueError(f"no run can be called {printable(run_id)!r} in a task {printable(task_id)!r}")
+        raise ValueError(f"no run can be called {run_id[:60]!r} in a task {task_id[:60]!r}")
     return files.folder(task, run)
 
 
 def _close_unstartable(job: Job, folder: RunFolder, error: OSError) -> str:
     """Close the run of a job whose start cannot be recorded, so that it is not started at all."""
-    record = recorded_in(job)
+    record = record_of_job(job)
     if record is None:
         return _refuse(job)
     message = f"The run could not be started: its record cannot be written ({error.strerror})."
@@ -88,7 +87,7 @@ def _close_unstartable(job: Job, folder: RunFolder, error: OSError) -> str:
 
 def _refuse(job: Job) -> str:
     """Close the job of a run that was never accepted (or whose files are not here); there is no record to write."""
-    record = recorded_in(job)
+    record = record_of_job(job)
     log_event("refused", run=job.id, error=NOT_ACCEPTED)
     if record is not None:
         outcome = Outcome(State.ERROR, Reason.LOST, NOT_ACCEPTED, datetime.now(UTC))

@@ -36,7 +36,8 @@ from runner.project.run_folder import RunFolder
 from runner.settings import Settings
 
 TICK = 0.25  # seconds between two checks of the deadlines and of requests to stop
-SHUTDOWN_GRACE = 2.0  # seconds between SIGTERM and SIGKILL for the CLI at shutdown; honcho gives the whole stack 5
+SHUTDOWN_GRACE = 2.0  # seconds that the CLI has to end by itself at shutdown
+HORSE_SECONDS = 3.2  # seconds that the work-horse has for that and for the outcome; honcho kills everything after 5
 JOB_CHECK_SECONDS = 3.0  # between two checks whether Redis still has the job
 LOG_TAIL = 64 * 1024  # bytes of the log in which the last words are looked for
 
@@ -87,7 +88,7 @@ class Limits:
 
 
 class Execution:
-    """One run. Make it before the CLI starts: files that are there by then belong to other runs."""
+    """Starts, watches and ends the CLI of one run. Make it before the CLI starts: `FileSearch` notes present files."""
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from jobs.queue.job import (
     fetch_job,
     is_queued_or_started,
     job_state,
-    recorded_in,
+    record_of_job,
     return_stray,
     started_jobs,
     stray_ids,
@@ -36,10 +36,10 @@ from runner.settings import Settings
 
 LOCK_KEY = "bugninja-runner:recovery"
 LOCK_SECONDS = 60
-SETTLING_SECONDS = 15  # that an accepted run may be on its way into the queue
+SETTLING_SECONDS = 15  # how long an accepted run may be on its way into the queue
 
 
-def close_abandoned(
+def close_orphan(
     files: RunFiles, task_id: TaskId, run_id: RunId, interruption: Interruption, job: Job | None = None
 ) -> RunRecord | None:
     """End what is left of a run whose worker or work-horse died, and record the end: STOPPED if that was requested.
@@ -59,7 +59,7 @@ def handle_redelivery(files: RunFiles, record: RunRecord, job: Job) -> State:
     is_elsewhere = record.worker != job.worker_name and is_executing(job.connection, record.worker, record.run_id)
     if record.outcome is not None or is_elsewhere:
         return record.state
-    closed = close_abandoned(files, record.task_id, record.run_id, WORKER_DIED, job)
+    closed = close_orphan(files, record.task_id, record.run_id, WORKER_DIED, job)
     return State.ERROR if closed is None else closed.state
 
 
@@ -81,7 +81,7 @@ class Recovery:
         self._over: set[RunId] = set()
         self._suspects: set[RunId] = set()
         self._strays: set[str] = set()
-        self._ended: set[RunId] = set()
+        self._jobs_to_end: set[RunId] = set()
         self._without_job_since: dict[RunId, float] = {}
 
     def run_once(self) -> None:
@@ -119,24 +119,24 @@ class Recovery:
             self._with_job(record, job)
 
     def _with_job(self, record: RunRecord, job: Job) -> None:
-        recorded, state = recorded_in(job), job_state(job)
+        recorded, state = record_of_job(job), job_state(job)
         if recorded is not None and recorded.outcome is not None:
             close_run(self._files.folder(record.task_id, record.run_id), recorded, recorded.outcome, None)
         elif state is JobState.CANCELED:
             self._close(record, job, STOPPED)
         elif state in (JobState.STARTED, JobState.ENDED):
-            self._close_if_abandoned(record, job, job.worker_name or record.worker)
+            self._close_if_orphaned(record, job, job.worker_name or record.worker)
 
     def _without_job(self, record: RunRecord) -> None:
         if record.started_at is not None:
-            self._close_if_abandoned(record, None, record.worker)
+            self._close_if_orphaned(record, None, record.worker)
             return
         since = self._without_job_since.setdefault(record.run_id, self._clock())
         if self._clock() - since > SETTLING_SECONDS:
             log_event("enqueued_again", run=record.run_id, task=record.task_id)
             enqueue(self._queue, record, self._settings)
 
-    def _close_if_abandoned(self, record: RunRecord, job: Job | None, worker: str | None) -> None:
+    def _close_if_orphaned(self, record: RunRecord, job: Job | None, worker: str | None) -> None:
         """Close a run that no heartbeat names, in two rounds: heartbeats may be lost together with Redis."""
         if is_executing(self._redis, worker, record.run_id):
             self._suspects.discard(record.run_id)
@@ -146,7 +146,7 @@ class Recovery:
             self._close(record, job, WORKER_DIED)
 
     def _close(self, record: RunRecord, job: Job | None, interruption: Interruption) -> None:
-        close_abandoned(self._files, record.task_id, record.run_id, interruption, job)
+        close_orphan(self._files, record.task_id, record.run_id, interruption, job)
         if job is not None and is_queued_or_started(job):
             self._fail(job, interruption.message)
 
@@ -156,10 +156,10 @@ class Recovery:
         It is ended when that was so in two rounds: its worker may just be about to do so itself.
         """
         ended = {run_id: job for run_id, job in started_jobs(self._queue) if self._is_over(run_id, job)}
-        for run_id in ended.keys() & self._ended:
+        for run_id in ended.keys() & self._jobs_to_end:
             log_event("job_ended", run=run_id)
             self._fail(ended[run_id], "The run is over; its worker could not reach Redis.")
-        self._ended = {*ended}
+        self._jobs_to_end = {*ended}
 
     def _is_over(self, run_id: RunId, job: Job) -> bool:
         task_id = task_of_job(job)

@@ -27,17 +27,17 @@ from jobs.queue.heartbeat import HEARTBEAT_SECONDS, send_heartbeat
 from jobs.queue.job import EXECUTE_RUN, publish_change, return_popped, save_to_job, task_of_job
 from jobs.run.verdict import HORSE_DIED
 from jobs.worker.execute import execute_run
-from jobs.worker.recover import Recovery, close_abandoned
+from jobs.worker.execution import HORSE_SECONDS
+from jobs.worker.recover import Recovery, close_orphan
 from runner.errors import SettingsError
 from runner.ids import new_run_id, parse_run_id
 from runner.log import configure_logging, log_event
 from runner.project.run_files import project_files
 from runner.settings import read_settings
 
-EARLIER_NAMES = ("jobs.execute.execute_run",)  # of our function, in jobs that were enqueued before an upgrade
+EARLIER_NAMES = ("jobs.execute.execute_run",)  # of `execute_run`, in jobs that were enqueued before an upgrade
 POP_SECONDS = 1  # how long one blocking pop waits, and so how long an idle worker takes to leave
 RECOVERY_HEARTBEATS = 2  # heartbeats from one round of recovery to the next
-HORSE_SECONDS = 3.2  # for the work-horse to end its CLI and record the outcome; honcho kills everything after 5
 
 
 class RunJob(Job):
@@ -79,7 +79,7 @@ class RunWorker(Worker):
         configure_logging(self.settings.log_level)
         self._left = threading.Event()
         self._was_born = False
-        self._between_heartbeats = threading.Lock()
+        self._heartbeat_lock = threading.Lock()
         kwargs["job_class"] = RunJob
         super().__init__(queues, name=name or f"{socket.gethostname()}-{os.getpid()}-{new_run_id()[:6]}", **kwargs)
 
@@ -128,7 +128,7 @@ class RunWorker(Worker):
             except RedisError:
                 if not self._stop_requested:
                     raise
-                self._close_run(job, save=False)
+                self._close_after_horse(job, save=False)
                 raise StopRequested from None
             return
         return_popped(queue, job.id)
@@ -137,7 +137,7 @@ class RunWorker(Worker):
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         """As RQ's, but never in the middle of a heartbeat: a lock that its thread holds then (Python 3.11 has one in
         every `cached_property`) would be held in the work-horse for ever."""
-        with self._between_heartbeats:
+        with self._heartbeat_lock:
             self._prepare(job)
             super().fork_work_horse(job, queue)
         if self._stop_requested:  # since the job was taken, when there was no horse yet to be signalled
@@ -177,7 +177,7 @@ class RunWorker(Worker):
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
         """The horse died before it could record an outcome: end what it left behind, and record that."""
-        self._close_run(job, save=True)
+        self._close_after_horse(job, save=True)
 
     def register_birth(self) -> None:
         """Register as RQ's worker does, and from then on notice if Redis forgets it."""
@@ -207,12 +207,12 @@ class RunWorker(Worker):
         else:
             super()._pubsub_exception_handler(exc, pubsub, pubsub_thread)
 
-    def _close_run(self, job: Job, *, save: bool) -> None:
+    def _close_after_horse(self, job: Job, *, save: bool) -> None:
         """End what a dead horse left behind; its run has an outcome then. `save` copies it into the job, too."""
         run_id, task_id = parse_run_id(job.id), task_of_job(job)
         if run_id is None or task_id is None:
             return
-        closed = close_abandoned(project_files(self.settings), task_id, run_id, HORSE_DIED)
+        closed = close_orphan(project_files(self.settings), task_id, run_id, HORSE_DIED)
         if save and closed is not None:
             save_to_job(job, closed)
 
@@ -220,7 +220,7 @@ class RunWorker(Worker):
         """Send heartbeats, and every other time look after runs that other workers may have left behind."""
         recovery = Recovery(self.settings, self.queues[0], project_files(self.settings), partial(fail_job, self))
         for number in itertools.count():
-            with self._between_heartbeats:
+            with self._heartbeat_lock:
                 self._stay_registered()
                 current = [execution.job_id for execution in [*self.executions.values()]]
                 send_heartbeat(self.connection, self.name, current[0] if current else None)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runner.ids import RunId
-from runner.project.run_files import traversal_run_id
 from runner.project.run_folder import RunFolder
+from runner.project.traversal_name import traversal_run_id
 
 
 def files_of_run(folder: RunFolder, traversal_id: RunId) -> list[Path]:

@@ -14,11 +14,11 @@ from runner.project.project import check_project
 from runner.project.run_folder import RunFolder
 from runner.project.task import task_toml
 from runner.project.traversal import Reading, Traversal, parse_traversal
+from runner.project.traversal_name import traversal_run_id
 from runner.redaction import Redactor, Secret
 from runner.secrets import read_environment_secrets, read_task_secrets, secrets_of_url
 from runner.settings import Settings
 
-SUFFIX = ".json"
 MAX_TRAVERSAL_BYTES = 64 * 1024 * 1024
 WRITING_SECONDS = 600  # the longest that a CLI which still works on a run leaves its file alone
 
@@ -26,13 +26,6 @@ WRITING_SECONDS = 600  # the longest that a CLI which still works on a run leave
 def is_abandoned(modified: float) -> bool:
     """Whether a recording that last changed then (seconds since 1970), and that no job answers for, will stay so."""
     return time.time() - modified > WRITING_SECONDS
-
-
-def traversal_run_id(name: str) -> RunId | None:
-    """The run ID in the name of a traversal file (Bugninja: what follows the last `_`), or None for other files."""
-    if not name.startswith("traverse_") or not name.endswith(SUFFIX):
-        return None
-    return parse_run_id(name.removesuffix(SUFFIX).rpartition("_")[2])
 
 
 class RunFiles:

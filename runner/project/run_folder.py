@@ -34,7 +34,7 @@ class RunFolder(NamedTuple):
 
     @property
     def record(self) -> Path:
-        """The durable copy of the run's metadata."""
+        """The record of the run."""
         return self.path / "run.json"
 
     def read_record(self) -> bytes | None:

@@ -8,7 +8,6 @@ value does not hide the rest of a run.
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -22,7 +21,6 @@ from runner.secrets import secrets_of_traversal
 FileStatus = Literal["PENDING", "SUCCESSFUL", "FAILED"]
 Parameter = str | int | float | bool | None
 
-STAMP = re.compile(r"traverse_(\d{8}_\d{6})_")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 ACTION_KEY = re.compile(r"action_(\d{1,9})")
 # The names that decide what a run is: a secret that is one of them must not turn a failure into a success.
@@ -106,17 +104,6 @@ class Reading(NamedTuple):
 
 
 NOTHING_YET = Reading(None, None, None)
-
-
-def started_at(name: str) -> datetime | None:
-    """When the CLI began, in UTC, from its file's name (local time there); None if it is not in it."""
-    found = STAMP.match(name)
-    if found is None:
-        return None
-    try:
-        return datetime.strptime(found.group(1), "%Y%m%d_%H%M%S").astimezone(UTC)
-    except ValueError:
-        return None
 
 
 def parse_traversal(content: bytes, secrets: Iterable[Secret] | None = ()) -> Traversal:

@@ -8,7 +8,8 @@ import pytest
 
 from runner.errors import TraversalBroken
 from runner.ids import RunId, TaskId
-from runner.project.traversal import parse_traversal, started_at
+from runner.project.traversal import parse_traversal
+from runner.project.traversal_name import started_at
 from tests.project import FAULT, PASSED, VISIT, make_action, make_traversal, traversal_bytes
 
 

@@ -15,8 +15,8 @@ from jobs.run.verdict import (
     idle_timeout_exceeded,
     judge,
     judge_file,
-    result_of,
     run_timeout_exceeded,
+    state_by_file,
 )
 from runner.cli.command import ProcessExit
 from runner.project.traversal import NOTHING_YET, Reading, Traversal, parse_traversal
@@ -120,4 +120,4 @@ def test_a_file_that_is_being_written_has_no_verdict_yet() -> None:
 def test_every_reason_that_a_worker_can_give_is_in_the_table() -> None:
     assert {row[4] for row in TABLE} == {None, *(reason.value for reason in Reason if reason is not Reason.LOST)}
     assert {row[3] for row in TABLE} == {State.FINISHED, State.FAILED, State.ERROR}
-    assert result_of(None) is None
+    assert state_by_file(None) is None

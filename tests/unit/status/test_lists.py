@@ -45,7 +45,7 @@ def test_cached_pages_keep_no_old_index_alive(stack: FakeStack) -> None:
     for number in range(5):
         write_run(folder, STAMP, by_hand(f"{number}"), traversal_bytes([PASSED], "SUCCESSFUL"))
         listed(stack, f"?search={number}")
-        indexes.append(ref(stack.services.lists.known()))
+        indexes.append(ref(stack.services.lists.history.known))
     gc.collect()
     assert [index() is None for index in indexes] == [True, True, True, True, False]
 

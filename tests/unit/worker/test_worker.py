@@ -60,7 +60,7 @@ def test_a_job_of_another_program_does_not_end_the_worker(worker: RunWorker) -> 
         job = RunJob("x", connection=worker.connection, serializer="json")
         job.data = data
         worker._prepare(job)
-        worker._close_run(job, save=True)
+        worker._close_after_horse(job, save=True)
         assert not worker.connection.exists(job.key)
 
 
