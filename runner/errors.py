@@ -25,6 +25,13 @@ class NotFound(RunnerError):
     """Something that was asked for by its ID does not exist (or must not be reached under that name)."""
 
 
+class NoSuchRun(NotFound):
+    """No run has this ID."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"There is no run '{run_id}'.")
+
+
 class NotPossible(RunnerError):
     """The thing exists, but its state does not allow the request."""
 

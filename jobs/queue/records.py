@@ -12,7 +12,7 @@ import msgspec
 from jobs.queue.job import Job, record_of_job, save_to_job
 from jobs.run.record import Outcome, RunRecord, make_outcome, record_from_json, record_of_file, record_to_json
 from jobs.run.verdict import CliResult, Interruption, interrupted_verdict, judge
-from runner.errors import NotFound
+from runner.errors import NoSuchRun
 from runner.log import log_event
 from runner.project.run_files import RunFiles, is_abandoned
 from runner.project.run_folder import RunFolder
@@ -34,12 +34,12 @@ def find_run(files: RunFiles, text: str) -> RunRecord:
     folder = files.find_folder(text)
     record = read_record(folder) or read_file_record(files, folder)
     if record is None:
-        raise NotFound(f"There is no run '{folder.run_id}'.")
+        raise NoSuchRun(folder.run_id)
     return record
 
 
 def read_file_record(files: RunFiles, folder: RunFolder) -> RunRecord | None:
-    """The record of a run made by hand, from its traversal; None if there is none."""
+    """The record of a run made by hand, from its traversal; None if there is none. Its message may hold secrets."""
     reading = files.read_unredacted(folder.task_id, folder.run_id)
     abandoned = reading.modified is not None and is_abandoned(reading.modified)
     return record_of_file(folder.task_id, folder.run_id, reading, abandoned=abandoned)

@@ -41,7 +41,7 @@ class Intervals:
     """Between two looks at the disk while there are listeners."""
     pause: float = 0.05
     """The least between two of them."""
-    silence: float = 15.0
+    keep_alive: float = 15.0
     """Until a listener gets a None because nothing has changed."""
     ping: float = 2.0
     """Between two pings of a silent Redis."""
@@ -111,7 +111,7 @@ class Changes:
                 if rendered.is_final:
                     return
                 try:
-                    async with asyncio.timeout(self._intervals.silence):
+                    async with asyncio.timeout(self._intervals.keep_alive):
                         await changed.wait()
                 except TimeoutError:
                     yield None  # and read again: a hint may have got lost

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from jobs.run.document import RunItem
 from jobs.run.state import State
 from jobs.run.test_case import BrowserConfig, TestCase
@@ -63,7 +65,7 @@ class Index:
     def _select(self, query: RunListQuery, task_id: TaskId | None) -> Sequence[Entry]:
         """The runs that pass the filters, newest first; kept, since clients turn pages and ask again."""
         search = query.search.casefold()
-        key = (task_id, query.status, query.run_type, search)
+        key = (task_id, msgspec.structs.replace(query, page=1, page_size=1, sort_order="desc", search=search))
         selection = self._selections.get(key)
         if selection is None:
             selection = [entry for entry in self.newest_first if _fits(entry, query, task_id)]

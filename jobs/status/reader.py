@@ -20,7 +20,7 @@ from jobs.run.document import newest, run_document, state_of
 from jobs.run.record import RunRecord, has_final_word, record_of_file
 from jobs.status.cache import CacheEntry, RenderedJSON, ResponseCache, render_json
 from jobs.status.history import RunHistory, current_task
-from runner.errors import NotFound, ProjectGone
+from runner.errors import NoSuchRun, ProjectGone
 from runner.files import Identity, file_identity, read_tail
 from runner.ids import RunId, TaskId, check_run_id
 from runner.project.catalog import TaskCatalog
@@ -154,7 +154,7 @@ class RunReader:
             if record is None:
                 raise
             return record.task_id
-        raise NotFound(f"There is no run '{run_id}'.")
+        raise NoSuchRun(run_id)
 
     def _paths(self, folder: RunFolder, traversal_id: RunId) -> Paths:
         task_id, traversal = folder.task_id, self._files.traversal_path(folder.task_id, traversal_id)
@@ -223,7 +223,7 @@ class RunReader:
         abandoned = reading.modified is not None and is_abandoned(reading.modified)
         record = record_of_file(folder.task_id, folder.run_id, reading, abandoned=abandoned)
         if record is None:
-            raise NotFound(f"There is no run '{folder.run_id}'.")
+            raise NoSuchRun(folder.run_id)
         case, config = current_task(self._files, self._catalog, folder.task_id)
         return msgspec.structs.replace(record, test_case=case, browser_config=config)
 

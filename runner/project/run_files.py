@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from functools import lru_cache
 from pathlib import Path
 
-from runner.errors import NotFound, TraversalBroken
+from runner.errors import NoSuchRun, TraversalBroken
 from runner.files import Identity, file_identity, is_in_place
 from runner.ids import RunId, TaskId, check_run_id, parse_run_id, parse_task_id
 from runner.project.listings import FolderListings
@@ -57,7 +57,7 @@ class RunFiles:
         run_id = check_run_id(text)
         task_id = self.find_task(run_id)
         if task_id is None:
-            raise NotFound(f"There is no run '{run_id}'.")
+            raise NoSuchRun(run_id)
         return self.folder(task_id, run_id)
 
     def folder(self, task_id: TaskId, run_id: RunId) -> RunFolder:

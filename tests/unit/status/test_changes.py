@@ -28,7 +28,7 @@ def changes_on(project: Project, watch: Watch = watch, *, connected: bool = True
 
 @pytest.mark.anyio
 async def test_a_listener_gets_a_none_when_nothing_has_changed(project: Project) -> None:
-    changes, answer = changes_on(project, silence=0.01), render_json("one")
+    changes, answer = changes_on(project, keep_alive=0.01), render_json("one")
 
     async def ask() -> Any:
         return answer
