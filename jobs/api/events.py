@@ -46,7 +46,7 @@ async def stream(request: Request, run_id: str | None, read: Callable[[], Awaita
 async def events(
     following: AsyncIterator[RenderedJSON | None], last_id: str | None
 ) -> AsyncIterator[bytes | memoryview]:
-    """The documents as events with their IDs, a comment for each None (see `Intervals.keep_alive`). Ends when the run is deleted."""
+    """The documents as events with their IDs, a comment for each None. Ends with the run."""
     try:
         async for rendered in following:
             if rendered is None:

@@ -32,7 +32,7 @@ class RunHistory:
         self._fresh_seconds = fresh_seconds
         self._reader = EntryReader(files)
         self._lock = threading.Lock()
-        self._index: Index | None = None
+        self.known: Index | None = None  # the index as it was the last time
         self._known_tasks: object = None
         self._given_up = False
         self._look_seconds = 0.0
@@ -44,22 +44,17 @@ class RunHistory:
         """Whether looking at the times of all folders is quick enough for the event loop."""
         return self._look_seconds <= QUICK_SECONDS
 
-    @property
-    def known(self) -> Index | None:
-        """The index as it was the last time, if there is one."""
-        return self._index
-
     def current(self) -> Index | None:
         """The index, if nothing has to be read for it. Does not block: only times of files are looked at, and not all
         of them each time. What it says may be as old as the last look; `is_same` says whether that matters."""
-        if self._index is None or self._is_fresh() or (self.is_quick and self._is_true()):
-            return self._index
+        if self.known is None or self._is_fresh() or (self.is_quick and self._is_true()):
+            return self.known
         return None
 
     def index(self) -> Index:
         """All runs, as the disk knows them. Reads what has changed. Raises `ProjectGone`."""
         with self._lock:
-            known = self._index
+            known = self.known
             if known is None or not (self._is_fresh() or self._is_true()):
                 began = time.monotonic()
                 self._files.check_project()
@@ -68,7 +63,7 @@ class RunHistory:
                 task_ids = takewhile(lambda _: not self._given_up, self._files.task_ids())
                 now = {task_id: self._update(task_id, before.get(task_id)) for task_id in task_ids}
                 if known is None or len(now) != len(before) or any(before.get(key) is not now[key] for key in now):
-                    known = self._index = Index(now)
+                    known = self.known = Index(now)
                 self._looked_at, self._known_tasks = began, tasks_now
             return known
 
@@ -87,7 +82,7 @@ class RunHistory:
     def task_id(self, name: str) -> TaskId:
         """The task of this name; one that was deleted and has left runs behind is known, too. Raises `NotFound`."""
         task_id = parse_task_id(name)
-        index = self._index
+        index = self.known
         if task_id is not None and index is not None and task_id in index.tasks and index.tasks[task_id].entries:
             return task_id
         return self._catalog.find(name).id
@@ -99,7 +94,7 @@ class RunHistory:
 
     def _is_true(self) -> bool:
         """Whether nothing has changed on the disk."""
-        index, began, computed = self._index, time.monotonic(), time.thread_time()
+        index, began, computed = self.known, time.monotonic(), time.thread_time()
         if index is None or not are_same(self._files.known_version(None), (self._known_tasks,)):
             return False
         if not all(map(self._is_task_same, index.tasks, index.tasks.values())):

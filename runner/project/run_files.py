@@ -65,7 +65,7 @@ class RunFiles:
 
     def task_ids(self) -> Iterator[TaskId]:
         """The names of the folders in `tasks/` that can be tasks, in alphabetical order."""
-        return (TaskId(name) for name in sorted(self._task_names()))
+        return (TaskId(name) for name in sorted(self.tasks_version()))
 
     def folders(self) -> list[Path]:
         """Those in which tasks and traversals come and go."""
@@ -73,9 +73,9 @@ class RunFiles:
         traversals = (task / "traversals" for task in tasks)
         return [self.tasks_root, *tasks, *(folder for folder in traversals if folder.is_dir())]
 
-    def tasks_version(self) -> object:
-        """Something that is another thing (`is`) as soon as a task came or went."""
-        return self._task_names()
+    def tasks_version(self) -> Mapping[str, str]:
+        """The names of the tasks: another mapping (`is`) as soon as a task came or went."""
+        return self._listings.names(self._root, self._task_id, keep_keys=False)
 
     def known_version(self, task_id: TaskId | None) -> tuple[object, ...] | None:
         """The version of the task, or (None) of the tasks, if no folder has to be listed for it: their times alone are
@@ -164,9 +164,6 @@ class RunFiles:
 
     def _traversals(self, task_id: TaskId) -> Mapping[str, str]:
         return self._listings.names(self._traversals_folder(task_id), traversal_run_id)
-
-    def _task_names(self) -> Mapping[str, str]:
-        return self._listings.names(self._root, self._task_id, keep_keys=False)
 
     def _task_id(self, name: str) -> TaskId | None:
         """The name as that of a task, unless it is a link: the runs of a task are those of one folder."""
