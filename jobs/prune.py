@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import NamedTuple
 
 from redis import Redis
@@ -27,6 +26,7 @@ from runner.log import configure_logging, log_event
 from runner.project.catalog import TaskCatalog
 from runner.project.removal import files_of_run, remove, size_of
 from runner.project.run_files import RunFiles
+from runner.project.run_folder import RunFolder
 from runner.settings import Settings, read_settings
 
 LOST_FOR = timedelta(days=1)  # an incomplete recording may still be in use for so long
@@ -37,8 +37,7 @@ class Plan(NamedTuple):
     """A run to be deleted."""
 
     entry: Entry
-    paths: Sequence[Path]
-    """All its files, its own folder last."""
+    folder: RunFolder
     size: int
     """Bytes that they take."""
 
@@ -69,8 +68,8 @@ def make_plans(settings: Settings, now: datetime) -> list[Plan]:
     needed = frozenset(_being_replayed(files, entries))
     plans = []
     for entry in choose(entries, settings.runs_keep_days, settings.runs_keep, now, needed):
-        paths = files_of_run(files.folder(entry.task_id, entry.run_id), entry.file_id)
-        plans.append(Plan(entry, paths, sum(map(size_of, paths))))
+        folder = files.folder(entry.task_id, entry.run_id)
+        plans.append(Plan(entry, folder, sum(map(size_of, files_of_run(folder, entry.file_id)))))
     return plans
 
 
@@ -78,7 +77,7 @@ def delete_run(plan: Plan, redis: Redis) -> None:
     """Delete one run: from Redis, then its files, its own folder last. Raises redis's errors and `OSError`."""
     delete_job(redis, plan.entry.run_id)
     redis.delete(adoption_key(plan.entry.file_id))
-    for path in plan.paths:
+    for path in files_of_run(plan.folder, plan.entry.file_id):
         remove(path)
     log_event("pruned", run=plan.entry.run_id, task=plan.entry.task_id, state=plan.entry.state)
 

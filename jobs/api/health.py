@@ -1,6 +1,8 @@
 """Probes: does the process live, and would a run be executed now?"""
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,10 +21,8 @@ class Ready(Struct, frozen=True, omit_defaults=True):
 
     status: str
     redis: bool
-    workers: int
-    """Workers of the queue that are alive."""
-    detail: str | None = None
-    """What is missing."""
+    workers: Annotated[int, Meta(description="workers of the queue that are alive")]
+    detail: Annotated[str | None, Meta(description="what is missing")] = None
 
 
 def readiness(workers: int | None) -> Ready:

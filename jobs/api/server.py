@@ -51,11 +51,11 @@ def base_url(settings: Settings) -> str:
 
 def log_hint(services: Services) -> None:
     """Log how to start a first run, in one line that can be pasted into a shell."""
-    settings, task = services.settings, services.tasks.first()
-    if task is None:
+    settings, first = services.settings, services.tasks.first()
+    if first is None:
         log_event("no_tasks", level=logging.WARNING, folder=settings.tasks_root)
         return
-    path = f"/test-runs/execute-configuration/{task.id}/{task.browser_config_id}"
+    path = "/test-runs/execute-configuration/{}/{}".format(*first)
     logging.getLogger("bugninja_runner").info("Start a run:  curl -X POST %s%s", base_url(settings), path)
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Annotated
 
-from msgspec import Struct, structs
+from msgspec import Meta, Struct, structs
 
 from jobs.run.failure import Failure, failure_card
 from jobs.run.record import RunRecord
@@ -54,16 +55,13 @@ class RunDocument(Struct, frozen=True):
 
     id: str
     test_traversal_id: str
-    traversal_id: str | None
-    """The ID in the name of the run's file; null as long as there is none."""
-    adopted: bool
-    """Whether that ID is not the run's own, because the CLI did not keep it."""
+    traversal_id: Annotated[str | None, Meta(description="the ID in the name of the run's file; null without a file")]
+    adopted: Annotated[bool, Meta(description="whether that ID is not the run's own, because the CLI did not keep it")]
     original_run_id: str | None
     test_case: TestCase | None
     current_state: State
     reason: Reason | None
-    error_message: str | None
-    """A sentence for a person; a FINISHED run may have a remark here."""
+    error_message: Annotated[str | None, Meta(description="a sentence; a FINISHED run may have a remark here")]
     queued_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
@@ -72,15 +70,11 @@ class RunDocument(Struct, frozen=True):
     origin: Origin
     run_gif: str | None
     browser_config: BrowserConfig | None
-    queue: QueuePlace | None
-    """Null unless PENDING."""
-    stopping: bool
-    """Whether a stop was requested and is under way."""
-    stale: bool
-    """Whether Redis does not answer, so that this is from the disk alone."""
+    queue: Annotated[QueuePlace | None, Meta(description="null unless PENDING")]
+    stopping: Annotated[bool, Meta(description="whether a stop was requested and is under way")]
+    stale: Annotated[bool, Meta(description="whether Redis does not answer, so that this is from the disk alone")]
     progress: Progress
-    failure: Failure | None
-    """Null unless FAILED or ERROR."""
+    failure: Annotated[Failure | None, Meta(description="null unless FAILED or ERROR")]
     brain_states: list[BrainStateDocument]
 
 

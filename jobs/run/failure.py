@@ -1,8 +1,9 @@
 """The failure card: what broke in a run, for a person who does not want to open a log. Pure."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from jobs.run.steps import failed_actions
 from runner.ids import TaskId
@@ -12,22 +13,17 @@ LOG_LINES = 20  # of the log that the card shows at most
 
 
 class Failure(Struct, frozen=True):
-    """What broke in a run that is FAILED or ERROR, for a person who does not want to open a log.
+    """What broke in a run that is FAILED or ERROR; null where the run never got there."""
 
-    All but the message is null where the run never got there.
-    """
-
-    step: int | None
-    """Counts brain states from 1."""
+    step: Annotated[int | None, Meta(description="counts brain states from 1")]
     action: str | None
     goal: str | None
     message: str | None
     url: str | None
     screenshot: str | None
-    log_tail: list[str]
-    """The last lines that the CLI printed, at most LOG_LINES."""
-    exit_code: int | None = None
-    signal: str | None = None
+    log_tail: Annotated[list[str], Meta(description=f"the last lines of the log, at most {LOG_LINES}")]
+    exit_code: int | None
+    signal: str | None
 
 
 def failure_card(task_id: TaskId, traversal: Traversal | None, message: str | None, log: Sequence[str]) -> Failure:
@@ -46,6 +42,8 @@ def failure_card(task_id: TaskId, traversal: Traversal | None, message: str | No
         url=str(urls[-1]) if urls else None,
         screenshot=f"tasks/{task_id}/{pictures[-1]}" if pictures else None,
         log_tail=[*log[-LOG_LINES:]],
+        exit_code=None,
+        signal=None,
     )
 
 

@@ -19,9 +19,9 @@ from jobs.run.test_case import BrowserConfig, TestCase
 from runner.files import Identity, file_identity
 from runner.ids import RunId, TaskId
 from runner.log import log_event
-from runner.project.run_files import WRITING_SECONDS, RunFiles
+from runner.project.run_files import RunFiles, is_abandoned
 
-RECENT_SECONDS = 2.0  # for which the file of a run that is over is looked at again
+SETTLING_SECONDS = 2.0  # for which a CLI may still touch its file after it has written the result
 
 
 class EntryFiles(NamedTuple):
@@ -31,8 +31,6 @@ class EntryFiles(NamedTuple):
     traversal: Identity | None
     abandoned: bool
     """Whether the traversal has not changed for so long that its CLI cannot be running."""
-    recent: bool
-    """Whether the traversal changed so lately that it may change once more although its run is over."""
 
 
 class Entry(Struct, frozen=True, gc=False):
@@ -107,16 +105,15 @@ class EntryReader:
     def stat(self, task_id: TaskId, run_id: RunId, entry: Entry | None) -> EntryFiles:
         """The files of the run as they are now; nothing is read."""
         traversal = self._files.identity(task_id, run_id if entry is None else entry.file_id)
-        record = file_identity(self._files.folder(task_id, run_id).record)
-        if traversal is None:
-            return EntryFiles(record, None, abandoned=False, recent=False)
-        age = time.time() - traversal[1] / 1e9
-        return EntryFiles(record, traversal, abandoned=age > WRITING_SECONDS, recent=age < RECENT_SECONDS)
+        abandoned = traversal is not None and is_abandoned(traversal[1] / 1e9)
+        return EntryFiles(file_identity(self._files.folder(task_id, run_id).record), traversal, abandoned)
 
     def read(self, task_id: TaskId, run_id: RunId, entry: Entry | None, files: EntryFiles) -> Entry | None:
         """The entry of the run with these files: `entry` itself if they are its own, None if there is nothing yet."""
         if entry is not None and entry.files == files:
-            return entry
+            has_result = entry.state.is_final and entry.reason is not Reason.LOST
+            if not (has_result and _is_old(files)):  # else it may be settled now
+                return entry
         try:
             record = read_record(self._files.folder(task_id, run_id)) if files.record else None
         except OSError as error:  # one that cannot be read must not hide the others
@@ -128,7 +125,7 @@ class EntryReader:
         record = record_of_file(task_id, run_id, reading, abandoned=files.abandoned)
         if record is None:
             return None
-        settled = has_final_word(record, reading) and not files.recent
+        settled = has_final_word(record, reading) and _is_old(files)
         return self._entry(record, files, count_steps(reading.traversal, record.state), is_settled=settled)
 
     def _steps(self, record: RunRecord) -> tuple[int, int]:
@@ -160,6 +157,11 @@ class EntryReader:
     def _intern(self, value: Any) -> Any:
         """An equal value that is in use already: most runs of a task have the same test case."""
         return self._interned.setdefault(value, value)
+
+
+def _is_old(files: EntryFiles) -> bool:
+    """Whether the traversal will not change any more now that its run is over."""
+    return files.traversal is not None and time.time() - files.traversal[1] / 1e9 >= SETTLING_SECONDS
 
 
 def files_of_others(entries: Sequence[Entry]) -> Iterator[RunId]:

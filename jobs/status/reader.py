@@ -209,9 +209,10 @@ class RunReader:
         files = self._stat(paths)._replace(record=record_identity)
         reading = self._files.read(paths.task_id, paths.traversal_id, last_good)
         record = accepted or self._made_by_hand(folder, reading)
-        stop = record.outcome is None and folder.stop_requested()
+        state = NO_JOB.state if accepted is None else job.state
+        stop = accepted is not None and accepted.outcome is None and folder.stop_requested()
         log = _last_log_lines(folder) if failed else []
-        document = run_document(record, job.state, reading, log, job.place, stop_requested=stop)
+        document = run_document(record, state, reading, log, job.place, stop_requested=stop)
         rendered = render_json(document, is_final=document.current_state.is_final)
         settled = over if accepted is not None else has_final_word(record, reading)
         kept = None if settled else reading.traversal

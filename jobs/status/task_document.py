@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from jobs.run.test_case import Clean, redacted_browser
 from runner.project.project import Project
@@ -19,12 +20,9 @@ class Statistics(Struct, frozen=True):
 
     total_runs: int = 0
     passed_runs: int = 0
-    failed_runs: int = 0
-    """FAILED and ERROR."""
-    pending_runs: int = 0
-    """PENDING and RUNNING."""
-    success_rate: float = 0.0
-    """Percentage of passed ones among those that are over; 0 if none is."""
+    failed_runs: Annotated[int, Meta(description="FAILED and ERROR")] = 0
+    pending_runs: Annotated[int, Meta(description="PENDING and RUNNING")] = 0
+    success_rate: Annotated[float, Meta(description="percentage of passed ones among final ones; 0 without any")] = 0.0
     last_run_at: datetime | None = None
 
 
@@ -53,8 +51,7 @@ class TaskDocument(Struct, frozen=True):
     """A task."""
 
     id: str
-    cuid: str | None
-    """Bugninja's ID of it."""
+    cuid: Annotated[str | None, Meta(description="bugninja's ID of it")]
     project_id: str
     test_name: str
     test_description: str
@@ -76,8 +73,7 @@ class TaskDocument(Struct, frozen=True):
     secrets: list[SecretDocument]
     document: None
     browser_configs: list[BrowserConfigDocument]
-    error: str | None
-    """Why its file cannot be used; null if it can."""
+    error: Annotated[str | None, Meta(description="why its file cannot be used; null if it can")]
 
 
 class ProjectDocument(Struct, frozen=True):

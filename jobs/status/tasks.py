@@ -22,7 +22,7 @@ from runner.errors import NotFound, printable
 from runner.project.catalog import TaskCatalog
 from runner.project.project import read_project
 from runner.project.run_files import RunFiles
-from runner.project.task import Task
+from runner.project.task import Task, browser_config_id
 from runner.settings import Settings
 
 
@@ -35,9 +35,10 @@ class Tasks:
         self._catalog = catalog
         self._history = history
 
-    def first(self) -> Task | None:
-        """The first task by its name; None if there is none."""
-        return next(self._catalog.all(), None)
+    def first(self) -> tuple[str, str] | None:
+        """The first task by its name, and the ID of its browser configuration; None if there is none. Reads no file."""
+        task_id = next(self._files.task_ids(), None)
+        return None if task_id is None else (task_id, browser_config_id(task_id))
 
     def project(self) -> ProjectDocument:
         project = read_project(self._settings.project_root)

@@ -18,6 +18,7 @@ from jobs.queue.job import (
     fetch_job,
     is_queued_or_started,
     job_state,
+    make_queue,
     record_of_job,
     return_stray,
     started_jobs,
@@ -40,15 +41,20 @@ SETTLING_SECONDS = 15  # how long an accepted run may be on its way into the que
 
 
 def close_orphan(
-    files: RunFiles, task_id: TaskId, run_id: RunId, interruption: Interruption, job: Job | None = None
+    files: RunFiles,
+    task_id: TaskId,
+    run_id: RunId,
+    interruption: Interruption,
+    job: Job | None = None,
+    known: RunRecord | None = None,
 ) -> RunRecord | None:
     """End what is left of a run whose worker or work-horse died, and record the end: STOPPED if that was requested.
 
-    Returns the record that stands then; None if there is none.
+    `known` stands in for a record that cannot be found. Returns the record that stands then; None if there is none.
     """
     end_processes(run_id)
     folder = files.folder(task_id, run_id)
-    record = read_record(folder)
+    record = read_record(folder) or known
     if record is None:
         return None
     return close_interrupted(folder, record, STOPPED if folder.stop_requested() else interruption, job, files)
@@ -56,10 +62,11 @@ def close_orphan(
 
 def handle_redelivery(files: RunFiles, record: RunRecord, job: Job) -> State:
     """The state of a run whose job was delivered again. Closes the run if its worker died."""
-    is_elsewhere = record.worker != job.worker_name and is_executing(job.connection, record.worker, record.run_id)
-    if record.outcome is not None or is_elsewhere:
+    if record.outcome is not None:
         return record.state
-    closed = close_orphan(files, record.task_id, record.run_id, WORKER_DIED, job)
+    if record.worker != job.worker_name and is_executing(job.connection, record.worker, record.run_id):
+        return record.state
+    closed = close_orphan(files, record.task_id, record.run_id, WORKER_DIED, job, record)
     return State.ERROR if closed is None else closed.state
 
 
@@ -134,7 +141,7 @@ class Recovery:
         since = self._without_job_since.setdefault(record.run_id, self._clock())
         if self._clock() - since > SETTLING_SECONDS:
             log_event("enqueued_again", run=record.run_id, task=record.task_id)
-            enqueue(self._queue, record, self._settings)
+            enqueue(make_queue(self._redis, self._settings.queue_name), record, self._settings)
 
     def _close_if_orphaned(self, record: RunRecord, job: Job | None, worker: str | None) -> None:
         """Close a run that no heartbeat names, in two rounds: heartbeats may be lost together with Redis."""
@@ -143,10 +150,11 @@ class Recovery:
         elif record.run_id not in self._suspects:
             self._suspects.add(record.run_id)
         else:
-            self._close(record, job, WORKER_DIED)
+            stopped = self._files.folder(record.task_id, record.run_id).stop_requested()
+            self._close(record, job, STOPPED if stopped else WORKER_DIED)
 
     def _close(self, record: RunRecord, job: Job | None, interruption: Interruption) -> None:
-        close_orphan(self._files, record.task_id, record.run_id, interruption, job)
+        close_orphan(self._files, record.task_id, record.run_id, interruption, job, record)
         if job is not None and is_queued_or_started(job):
             self._fail(job, interruption.message)
 

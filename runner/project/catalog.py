@@ -48,15 +48,20 @@ class TaskCatalog:
             return
         for task_id in filter(None, map(parse_task_id, names)):
             try:
-                yield self._get(task_id)
-            except TaskBroken as broken:
-                yield self._broken(task_id, broken)
+                task = self._get_or_broken(task_id)
             except NotFound:
                 continue
+            yield task
 
     def _with_cuid(self, name: str) -> Iterator[Task]:
         if parse_run_id(name) is not None:  # a CUID has the same shape
             yield from (task for task in self.all() if task.cuid == name)
+
+    def _get_or_broken(self, task_id: TaskId) -> Task:
+        try:
+            return self._get(task_id)
+        except TaskBroken as broken:
+            return self._broken(task_id, broken)
 
     def _broken(self, name: str, broken: TaskBroken) -> Task:
         task_id, path = task_file(self._tasks_root, name)

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from jobs.queue.job import changes_channel
 from tests.project import Project
 from tests.unit.fake_stack import FakeStack
 
@@ -32,3 +33,27 @@ def test_any_number_of_runs_per_task_is_0(project: Project, monkeypatch: pytest.
     with stack.client:
         ids = [stack.post("buy").json()["id"] for _ in range(3)]
         assert [stack.get(run_id)["queue"]["position"] for run_id in ids] == [1, 2, 3]
+
+
+def test_every_change_of_a_run_is_published(stack: FakeStack) -> None:
+    stack.project.add_task("buy")
+    listener = stack.redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+    listener.subscribe(changes_channel("bugninja"))
+    listener.get_message(timeout=1)
+
+    def published() -> list[str]:
+        messages = iter(lambda: listener.get_message(timeout=0.1), None)
+        return [message["data"].decode() for message in messages]
+
+    first, second = (stack.post("buy").json()["id"] for _ in range(2))
+    assert published() == [first, second], "a run that is accepted"
+    stack.send(f"/test-runs/{second}/stop", 200)
+    assert published() == [second, second], "a stop is requested, and the run is closed"
+    stack.work()
+    assert set(published()) == {first}, "a run that is executed"
+
+
+def test_redis_keeps_the_job_of_a_run_and_no_result_beside_it(stack: FakeStack) -> None:
+    stack.project.add_task("buy")
+    run_id = stack.run("buy")["id"]
+    assert [key for key in stack.redis.keys("rq:*") if run_id.encode() in key] == [f"rq:job:{run_id}".encode()]

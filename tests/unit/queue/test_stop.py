@@ -17,6 +17,13 @@ def test_a_run_that_has_not_started_is_stopped_at_once(stack: FakeStack) -> None
     assert not run_folder(stack, run_id).log.exists()
 
 
+def test_a_stopped_job_expires_like_any_other(stack: FakeStack) -> None:
+    stack.project.add_task("buy")
+    run_id = stack.post("buy").json()["id"]
+    stack.send(f"/test-runs/{run_id}/stop", 200)
+    assert 0 < stack.redis.ttl(f"rq:job:{run_id}") <= stack.settings.run_ttl
+
+
 def test_a_run_that_waits_for_its_task_is_stopped_and_the_one_behind_it_moves_up(stack: FakeStack) -> None:
     stack.project.add_task("buy", "pass")
     first, second, third = (stack.post("buy").json()["id"] for _ in range(3))

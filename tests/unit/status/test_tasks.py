@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.project import PASSED, traversal_bytes
 from tests.unit.fake_stack import FakeStack
 from tests.unit.runs import (
@@ -203,3 +205,13 @@ def test_secrets_of_two_tasks_never_have_one_id(stack: FakeStack) -> None:
     stack.project.add_task("a_b", toml='[task]\n[secrets]\nc = "second-secret"\n')
     secrets = stack.client.get("/secret-values/project/project").json()
     assert len({secret["id"] for secret in secrets}) == 2
+
+
+def test_a_task_that_is_deleted_during_a_listing_hides_no_other(
+    stack: FakeStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("bad", "good"):
+        stack.project.add_task(name, toml="[task" if name == "bad" else None)
+    assert {task["id"] for task in stack.client.get("/tasks").json()["items"]} == {"bad", "good"}
+    monkeypatch.setattr("runner.project.catalog.TaskCatalog._broken", lambda self, *_: self._get("nothing"))
+    assert [task["id"] for task in stack.client.get("/tasks").json()["items"]] == ["good"]

@@ -45,3 +45,9 @@ def test_an_own_file_needs_no_adoption(stack: FakeStack) -> None:
     stack.project.add_task("buy", "pass")
     run = stack.run("buy")
     assert (run["traversal_id"], run["adopted"]) == (run["id"], False)
+
+
+def test_a_file_with_the_id_of_another_accepted_run_is_not_adopted(stack: FakeStack) -> None:
+    folder = stack.project.add_task("buy", f"other-id:{OTHER} pass")
+    (folder / "runs" / OTHER).mkdir(parents=True)
+    assert stack.run("buy")["traversal_id"] is None
