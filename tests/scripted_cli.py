@@ -1,6 +1,6 @@
 """A stand-in for the CLI whose behaviour stands in the file `tasks/TASK/behaviour`. Run in the project's folder.
 
-Words, carried out one after the other: `visit`, `pass`, `fail`, `failed-status`, `empty-failed` (traversal writes),
+Words, performed one after the other: `visit`, `pass`, `fail`, `failed-status`, `empty-failed` (traversal writes),
 `sleep:S`, `print:TEXT`, `flood:MB`, `exit:N`, `kill`, `half`, `list`, `deep`, `garbage`, `child` (a process in a session
 of its own), `deaf` (ignores SIGTERM), `environ` (prints it), `wait:FILE` (until the file exists), `other-id:ID` (from
 here on another file is written), `name-file` (prints the file's name), `argv` (prints the words it was started with),

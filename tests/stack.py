@@ -132,7 +132,7 @@ class Stack:
                     fields = {}
 
     def wait_ready(self) -> None:
-        """Wait until runs would be carried out."""
+        """Wait until runs would be executed."""
         wait_for(lambda: self.call("GET", "/ready").status == 200, 60, f"/ready in {self.folder}")
 
     def post(self, task: str) -> str:

@@ -46,7 +46,7 @@ async def stream(request: Request, run_id: str | None, read: Callable[[], Awaita
 async def events(
     following: AsyncIterator[RenderedJSON | None], last_id: str | None
 ) -> AsyncIterator[bytes | memoryview]:
-    """The documents as events with their IDs, a comment for each None. Ends with the run."""
+    """The documents as events with their IDs, a comment for each None. Ends if the run is deleted."""
     try:
         async for rendered in following:
             if rendered is None:
