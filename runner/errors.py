@@ -3,10 +3,10 @@
 QUOTED = 60  # characters of a text that are repeated in an error message
 
 
-def printable(text: str) -> str:
-    """The text as error messages quote it: printable, on one line, at most 60 characters."""
-    safe = "".join(c if c.isprintable() else "?" for c in text[: QUOTED + 1])
-    return safe if len(text) <= QUOTED else safe[:QUOTED] + "..."
+def printable(text: str, length: int = QUOTED) -> str:
+    """The text as error messages quote it: printable, on one line, at most so many characters."""
+    safe = "".join(c if c.isprintable() else "?" for c in text[: length + 1])
+    return safe if len(text) <= length else safe[:length] + "..."
 
 
 class RunnerError(Exception):
@@ -34,6 +34,25 @@ class NoSuchRun(NotFound):
 
 class NotPossible(RunnerError):
     """The thing exists, but its state does not allow the request."""
+
+
+class RecordUnreadable(NotPossible):
+    """A run has a record that cannot be used: it is damaged, or of a newer version. `problem` says which."""
+
+    def __init__(self, run_id: str, problem: str) -> None:
+        self.problem = problem
+        super().__init__(f"The record of run '{run_id}' cannot be used: {problem}.")
+
+
+class OwnershipLost(RunnerError):
+    """The run is over, or another process owns it now: whoever gets this leaves it alone."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"Run '{run_id}' is over, or another process owns it.")
+
+
+class Busy(RunnerError):
+    """Another request or process holds what this one needs; it may be sent again in a moment."""
 
 
 class Invalid(RunnerError):

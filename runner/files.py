@@ -1,14 +1,18 @@
 """Read files that may be growing, and replace one so that no reader ever sees half of it."""
 
+import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 PRIVATE = 0o600
 BLOCK = 64 * 1024
 TAIL_BYTES = 1024 * 1024  # in which the last lines are looked for
+LOCK_POLL = 0.01  # seconds between two tries to get a lock
 
 Identity = tuple[int, int, int]  # inode, time of the last change in nanoseconds, size in bytes
 
@@ -24,6 +28,21 @@ def file_identity(path: str | Path) -> Identity | None:
         return identity_of(os.stat(path))
     except OSError:
         return None
+
+
+def identity_now(path: Path) -> Identity | None:
+    """The same, never from the cache of a network file system: those ask the server when a file is opened.
+
+    Raises `OSError` if that cannot be said.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        return identity_of(os.fstat(handle))
+    finally:
+        os.close(handle)
 
 
 def is_in_place(path: Path) -> bool:
@@ -110,3 +129,36 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder whose name survives a power cut; one that is there already is fine. Raises `OSError`."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        return
+    sync_folder(path.parent)
+
+
+@contextmanager
+def locked(path: Path, seconds: float) -> Iterator[None]:
+    """Exclude all others that lock this file, on whatever machine: a lock on a file also holds over NFS, one on a
+    folder does not. Raises `TimeoutError` if another holds it for so long, and `OSError`."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE)
+    try:
+        deadline = time.monotonic() + seconds
+        while not _lock(handle):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{path.name} is held by another process")
+            time.sleep(LOCK_POLL)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

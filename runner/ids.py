@@ -11,7 +11,8 @@ RunId = NewType("RunId", str)
 TaskId = NewType("TaskId", str)
 
 RUN_ID_LENGTH = 24  # Bugninja names its runs by CUID2 of the default length
-TASK_ID_PATTERN = re.compile(r"[a-z0-9_]{1,128}")
+RUN_ID_PATTERN = r"^[a-z][a-z0-9]{23}\Z"
+TASK_ID_PATTERN = r"^[a-z0-9_]{1,128}\Z"
 
 RUN_ID_RULE = "24 characters, a letter first, then a-z and 0-9"
 TASK_ID_RULE = "1 to 128 characters of a-z, 0-9 and _"
@@ -37,4 +38,4 @@ def check_run_id(text: str) -> RunId:
 
 def parse_task_id(text: str) -> TaskId | None:
     """The text as the name of a task's folder, or None if no task can have that name."""
-    return TaskId(text) if TASK_ID_PATTERN.fullmatch(text) else None
+    return TaskId(text) if re.match(TASK_ID_PATTERN, text) else None

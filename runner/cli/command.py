@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from runner.ids import RunId, TaskId
+from runner.ids import RunId
+from runner.project.run_folder import RunFolder
 from runner.settings import Settings
 
 RUN_ID_VARIABLE = "BUGNINJA_RUN_ID"
 TASK_ID_VARIABLE = "BUGNINJA_TASK_ID"
+FOLDER_VARIABLE = "BUGNINJA_RUN_FOLDER"
 SHIM = Path(__file__).parent / "shim"
 OURS = ("REDIS_URL", "API_TOKEN", "HOST", "PORT", "HONCHO_PROCESS_NAME")  # the stack's own affairs, not the CLI's
 
@@ -37,22 +39,23 @@ class Replay(NamedTuple):
 
 
 def build_command(
-    settings: Settings, task_id: TaskId, run_id: RunId, environ: Mapping[str, str], replay: Replay | None = None
+    settings: Settings, folder: RunFolder, environ: Mapping[str, str], replay: Replay | None = None
 ) -> Command:
-    """The configured command for this task and run, or for this replay.
+    """The configured command for the run with this folder, or for this replay.
 
     `{task_id}`, `{run_id}` and, for a replay, `{traversal_id}` are replaced inside words that were split before, so
-    that nothing in them can become a second word. The environment is the worker's, with the two IDs and the shim that
-    makes Bugninja keep them, without the variables of the stack itself, and with output that is neither held back nor
-    limited to ASCII unless the environment asks for it.
+    that nothing in them can become a second word. The environment is the worker's, with the two IDs, the run's folder
+    and the shim that makes Bugninja keep the IDs, without the variables of the stack itself, and with output that is
+    neither held back nor limited to ASCII unless the environment asks for it.
     """
     words = settings.runner_command if replay is None else settings.runner_replay_command
+    task_id, run_id = folder.task_id, folder.run_id
     values = {"{task_id}": task_id, "{run_id}": run_id, "{traversal_id}": replay.traversal_id if replay else ""}
     argv = tuple(_filled(word, values) for word in words) + (("--healing",) if replay and replay.healing else ())
     inherited = {name: value for name, value in environ.items() if name not in OURS and not name.startswith("RQ_")}
     defaults = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
     path = os.pathsep.join(filter(None, [str(SHIM), environ.get("PYTHONPATH")]))
-    ids = {RUN_ID_VARIABLE: run_id, TASK_ID_VARIABLE: task_id, "PYTHONPATH": path}
+    ids = {RUN_ID_VARIABLE: run_id, TASK_ID_VARIABLE: task_id, FOLDER_VARIABLE: str(folder.path), "PYTHONPATH": path}
     return Command(argv, {**defaults, **inherited, **ids}, settings.project_root)
 
 

@@ -1,7 +1,8 @@
 """Start the CLI, follow it, and end it with everything that it started.
 
 A process group is not enough: Bugninja 0.1.6 starts its browser in a session of its own. But every descendant inherits
-`BUGNINJA_RUN_ID` in its environment, also when its parent is gone, so that is where we look.
+`BUGNINJA_RUN_FOLDER` in its environment, also when its parent is gone, so that is where we look. Not for the run's ID:
+a copy of a project has runs with the same IDs.
 """
 
 import os
@@ -10,14 +11,15 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-from runner.cli.command import RUN_ID_VARIABLE, Command, ProcessExit
+from runner.cli.command import FOLDER_VARIABLE, Command, ProcessExit
 from runner.cli.log_file import LogFile
 from runner.errors import CommandNotStarted
-from runner.ids import RunId
+from runner.project.run_folder import RunFolder
 from runner.redaction import Redactor
 
 SWEEP_SECONDS = 2.0  # until a process that was sent SIGKILL is expected to be gone
@@ -27,13 +29,13 @@ CHUNK_BYTES = 64 * 1024
 class CliProcess:
     """A running CLI, in a session of its own, printing into the run's log."""
 
-    def __init__(self, command: Command, run_id: RunId, log: Path, redactor: Redactor) -> None:
+    def __init__(self, command: Command, folder: RunFolder, redactor: Redactor) -> None:
         """Start it. Raises `CommandNotStarted`."""
-        self.run_id = run_id
+        self._folder = folder.path
         self.printed = 0  # bytes so far
         program = command.argv[0]
         try:
-            self._log = LogFile(log, redactor)
+            self._log = LogFile(folder.log, redactor)
         except OSError as error:
             raise CommandNotStarted(program, f"its log cannot be written ({error.strerror}).") from None
         self._process = self._start(program, command)
@@ -86,18 +88,18 @@ class CliProcess:
 
     def end(self, grace: float) -> ProcessExit:
         """End it and all its descendants: SIGTERM to its group, `grace` seconds, then SIGKILL to whatever is left."""
-        family = run_processes(self.run_id) | _descendants([self._process])
+        family = run_processes(self._folder) | _descendants([self._process])
         self._signal_group(signal.SIGTERM)
         ended = self.wait(grace)
         if ended is None:
             self._signal_group(signal.SIGKILL)
             ended = self.wait(SWEEP_SECONDS) or ProcessExit(None, "SIGKILL")
-        end_processes(self.run_id, also=family)
+        end_processes(self._folder, also=family)
         return ended
 
     def clear(self) -> int:
         """End what is left of it after its end, and complete its log. The number of processes that still live."""
-        left = end_processes(self.run_id)
+        left = end_processes(self._folder)
         self._reader.join(SWEEP_SECONDS)
         return left
 
@@ -114,54 +116,54 @@ def _process_end(code: int | None) -> ProcessExit:
     return ProcessExit(code, None)
 
 
-def run_processes(run_id: RunId) -> set[psutil.Process]:
-    """Every process of this machine that carries the run's ID in its environment, with all its descendants."""
-    carriers = [process for process in psutil.process_iter() if _carries(process, run_id)]
+def run_processes(folder: Path) -> set[psutil.Process]:
+    """Every process of this machine that carries the run's folder in its environment, with all its descendants."""
+    carriers = [process for process in psutil.process_iter() if run_of(process) == str(folder)]
     return set(carriers) | _descendants(carriers)
 
 
-def end_processes(run_id: RunId, also: Iterable[psutil.Process] = ()) -> int:
+def runs_with_processes() -> set[Path]:
+    """The folders of all runs, of whatever project, that have processes on this machine."""
+    return {Path(folder) for process in psutil.process_iter() if (folder := run_of(process)) is not None}
+
+
+def end_processes(folder: Path, also: Iterable[psutil.Process] = ()) -> int:
     """SIGKILL to all processes of the run and to those in `also`, until none is left. The number that still live."""
     deadline = time.monotonic() + SWEEP_SECONDS
-    family = set(also) | run_processes(run_id)
+    family = set(also) | run_processes(folder)
     while alive := set(_living(family)):
         for process in alive:
             _kill(process)
         _, stubborn = psutil.wait_procs(alive, timeout=max(0.0, min(0.2, deadline - time.monotonic())))
         if time.monotonic() > deadline:
             return len(stubborn)
-        family = set(stubborn) | run_processes(run_id)
+        family = set(stubborn) | run_processes(folder)
     return 0
 
 
-def _carries(process: psutil.Process, run_id: RunId) -> bool:
+def run_of(process: psutil.Process) -> str | None:
+    """The folder of the run that the process belongs to; None for one that is gone, or another user's, or no run's."""
     try:
-        return process.environ().get(RUN_ID_VARIABLE) == run_id
-    except (psutil.Error, OSError):  # gone meanwhile, or another user's
-        return False
+        return process.environ().get(FOLDER_VARIABLE)
+    except (psutil.Error, OSError):
+        return None
 
 
 def _descendants(processes: Iterable[psutil.Process]) -> set[psutil.Process]:
     found: set[psutil.Process] = set()
     for process in processes:
-        try:
+        with suppress(psutil.Error):
             found.update(process.children(recursive=True))
-        except psutil.NoSuchProcess:
-            continue
     return found
 
 
 def _living(processes: Iterable[psutil.Process]) -> Iterator[psutil.Process]:
     for process in processes:
-        try:
+        with suppress(psutil.NoSuchProcess):
             if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 yield process
-        except psutil.NoSuchProcess:
-            continue
 
 
 def _kill(process: psutil.Process) -> None:
-    try:
+    with suppress(psutil.Error):  # it ended by itself, or has become another user's
         process.kill()
-    except psutil.NoSuchProcess:
-        return  # it ended by itself

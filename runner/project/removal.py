@@ -5,20 +5,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runner.ids import RunId
+from runner.project.adoption import adoption_link
 from runner.project.run_folder import RunFolder
 from runner.project.traversal_name import traversal_run_id
 
 
 def files_of_run(folder: RunFolder, traversal_id: RunId) -> list[Path]:
-    """All that there is of a run: its traversal, screenshots and recordings, and at last its own folder.
+    """All that there is of a run beside its own folder: its traversal, screenshots and recordings.
 
-    That one comes last because the run is known as long as it is there: who is interrupted can begin again.
+    The folder is to be deleted last, since the run is known as long as it is there: who is interrupted can begin again.
     """
     task = folder.tasks_root / folder.task_id
     found = [path for path in _children(task / "traversals") if traversal_run_id(path.name) == traversal_id]
     found += [path for path in _children(task / "screenshots") if path.name in (folder.run_id, traversal_id)]
     found += [path for path in _children(task / "videos") if traversal_id in path.name or folder.run_id in path.name]
-    return [*found, folder.path] if folder.path.is_dir() else found
+    found += [link] if (link := adoption_link(folder.tasks_root, folder.task_id, traversal_id)).is_symlink() else []
+    return found
 
 
 def size_of(path: Path) -> int:

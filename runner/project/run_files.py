@@ -1,14 +1,15 @@
 """Find and read the files of runs. Everything here may be called from several threads."""
 
+import heapq
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Set
 from functools import lru_cache
 from pathlib import Path
 
-from runner.errors import NoSuchRun, TraversalBroken
+from runner.errors import TraversalBroken
 from runner.files import Identity, file_identity, is_in_place
-from runner.ids import RunId, TaskId, check_run_id, parse_run_id, parse_task_id
+from runner.ids import RunId, TaskId, parse_run_id, parse_task_id
 from runner.project.listings import FolderListings
 from runner.project.project import check_project
 from runner.project.run_folder import RunFolder
@@ -20,6 +21,7 @@ from runner.secrets import read_environment_secrets, read_task_secrets, secrets_
 from runner.settings import Settings
 
 MAX_TRAVERSAL_BYTES = 64 * 1024 * 1024
+NEWEST = 16  # files that are looked at before all are sorted
 WRITING_SECONDS = 600  # the longest that a CLI which still works on a run leaves its file alone
 
 
@@ -42,26 +44,27 @@ class RunFiles:
     def check_project(self) -> None:
         check_project(self.tasks_root)
 
-    def find_task(self, run_id: RunId) -> TaskId | None:
-        """The task whose folder has files of this run, or None if the project knows no such run."""
-        for task_id in self.task_ids():
-            if run_id in self._runs(task_id) or run_id in self._traversals(task_id):
-                return task_id
-        return None
+    def tasks_of(self, run_id: RunId) -> list[TaskId]:
+        """The tasks that have this run: those that have its folder, else those that have a traversal of that name.
 
-    def find_folder(self, text: str) -> RunFolder:
-        """The folder of the run with this ID (text from outside). Raises `NotFound`.
-
-        It need not exist: a run made by hand has none, but only a traversal.
+        More than one if the folder of a task was copied; none if the project knows no such run.
         """
-        run_id = check_run_id(text)
-        task_id = self.find_task(run_id)
-        if task_id is None:
-            raise NoSuchRun(run_id)
-        return self.folder(task_id, run_id)
+        return self.tasks_with_record(run_id) or [
+            task_id for task_id in self.task_ids() if run_id in self._traversals(task_id)
+        ]
+
+    def tasks_with_record(self, run_id: RunId) -> list[TaskId]:
+        """The tasks that have accepted a run of this ID."""
+        return [task_id for task_id in self.task_ids() if run_id in self._runs(task_id)]
 
     def folder(self, task_id: TaskId, run_id: RunId) -> RunFolder:
         return RunFolder(self.tasks_root, task_id, run_id)
+
+    def folder_at(self, path: Path) -> RunFolder | None:
+        """The folder of a run, if it can be one of this project (it need not exist)."""
+        task, run = parse_task_id(path.parent.parent.name), parse_run_id(path.name)
+        folder = None if task is None or run is None else self.folder(task, run)
+        return folder if folder is not None and folder.path == path else None
 
     def task_ids(self) -> Iterator[TaskId]:
         """The names of the folders in `tasks/` that can be tasks, in alphabetical order."""
@@ -92,10 +95,12 @@ class RunFiles:
         """The IDs in the names of all traversal files of the task."""
         return {RunId(key) for key in self._traversals(task_id)}
 
-    def newest_first(self, task_id: TaskId) -> list[RunId]:
+    def newest_first(self, task_id: TaskId) -> Iterator[RunId]:
         """The same IDs, the newest file first: their names begin with the time at which the CLI began."""
-        names = self._traversals(task_id)
-        return [RunId(run_id) for run_id, _ in sorted(names.items(), key=lambda pair: pair[1], reverse=True)]
+        names = {name: RunId(run_id) for run_id, name in self._traversals(task_id).items()}
+        newest = heapq.nlargest(NEWEST, names)  # mostly one of these is wanted, and to sort 100,000 takes long
+        yield from (names[name] for name in newest)
+        yield from (names[name] for name in sorted(names, reverse=True)[len(newest) :])
 
     def run_ids(self, task_id: TaskId) -> Set[RunId]:
         """The IDs of the task's runs that this project accepted."""

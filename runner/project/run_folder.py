@@ -1,19 +1,20 @@
 """Where the files of a run are: `tasks/TASK/runs/RUN_ID/` is ours, `tasks/TASK/traversals/` is the CLI's."""
 
 import errno
-import fcntl
-import os
+import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
-from runner.files import PRIVATE, read_if_there, replace_file, sync_folder, write_new
+from runner.files import PRIVATE, locked, make_folder, read_if_there, replace_file, sync_folder, write_new
 from runner.ids import RunId, TaskId
 
 RESERVED_BYTES = 16 * 1024  # for the record of a run's end
 FULL = (errno.ENOSPC, errno.EDQUOT)
+LOCK_SECONDS = 2.0  # for which a lock is waited for; who has one keeps it for two writes to the disk
+UNFINISHED = (".new-", ".gone-")  # how the names of folders begin that are being made, or deleted
 
 
 class RunFolder(NamedTuple):
@@ -37,6 +38,11 @@ class RunFolder(NamedTuple):
         """The record of the run."""
         return self.path / "run.json"
 
+    @property
+    def kept_id(self) -> Path:
+        """Made by the shim inside the CLI as soon as the CLI has taken our ID for its own."""
+        return self.path / "kept-id"
+
     def read_record(self) -> bytes | None:
         """The record's JSON, or None if this run was never accepted (or was deleted)."""
         return read_if_there(self.record)
@@ -51,16 +57,22 @@ class RunFolder(NamedTuple):
         except OSError as error:
             if error.errno not in FULL or not self._reserve.exists():
                 raise
-            self.release()
+            self._reserve.unlink()
             replace_file(self.record, content)
 
     def release(self) -> None:
-        """Give the reserved space back: no record will be written any more, or it is needed now."""
+        """Give back what a record needs that may still change: the reserved space, and the lock. A record with an
+        outcome needs none, since whoever gets the lock of another file at the same path then finds the outcome."""
         self._reserve.unlink(missing_ok=True)
+        self._lock.unlink(missing_ok=True)
 
     @property
     def _reserve(self) -> Path:
         return self.path / "reserve"
+
+    @property
+    def _lock(self) -> Path:
+        return self.path / "lock"
 
     @property
     def stop(self) -> Path:
@@ -78,29 +90,66 @@ class RunFolder(NamedTuple):
         return self.stop.exists()
 
     def create(self, content: bytes) -> None:
-        """Make the folder with its first record, durably. Raises `OSError`; then nothing of it stays."""
+        """Make the folder with its first record, durably and in one step: it is never there without the record.
+
+        Raises `FileExistsError` if the run was accepted before, else `OSError`; then nothing of it stays.
+        """
+        make_folder(self.path.parent)
+        fresh = self._aside(UNFINISHED[0])
         try:
-            self.path.mkdir(parents=True)
-            self._reserve.write_bytes(bytes(RESERVED_BYTES))
-            write_new(self.record, content)  # last: to wait for one file mostly brings the others to the disk, too
-            sync_folder(self.path)
-            sync_folder(self.path.parent)
-        except FileExistsError:
+            fresh.mkdir()
+            (fresh / self._reserve.name).write_bytes(bytes(RESERVED_BYTES))
+            write_new(fresh / self.record.name, content)  # last: it mostly brings the others to the disk, too
+            sync_folder(fresh)
+            self._move_here(fresh)
+        except OSError:
+            shutil.rmtree(fresh, ignore_errors=True)
             raise
+        try:
+            sync_folder(self.path.parent)
         except OSError:
             self.remove()
             raise
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Exclude all others that take this lock. Raises `OSError` if the folder is gone."""
-        handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+    def _move_here(self, fresh: Path) -> None:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+            fresh.rename(self.path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if self.record.exists():
+                raise FileExistsError(error.errno, error.strerror) from None
+            self.remove()  # it has no record, so it is no run
+            fresh.rename(self.path)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Exclude all others that would change the record. Raises `OSError`, also when the folder is gone, and
+        `TimeoutError` if another holds the lock for long."""
+        return locked(self._lock, LOCK_SECONDS)
 
     def remove(self) -> None:
-        """Delete the folder and all in it; a folder that is not there is fine."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Delete the folder and all in it, in one step for those who look; one that is not there is fine. Raises
+        `OSError`; what is left then is deleted by the workers."""
+        gone = self._aside(UNFINISHED[1])
+        try:
+            self.path.rename(gone)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(gone)
+
+    def _aside(self, prefix: str) -> Path:
+        """A path beside the folder that nothing else has."""
+        return self.path.with_name(f"{prefix}{self.run_id}-{secrets.token_hex(4)}")
+
+
+def unfinished_folders(tasks_root: Path, task_id: TaskId) -> Iterator[Path]:
+    """Folders of runs of the task that are being made or deleted, or were when their process died."""
+    for prefix in UNFINISHED:
+        yield from (tasks_root / task_id / "runs").glob(f"{prefix}*")
+
+
+def task_lock(tasks_root: Path, task_id: TaskId) -> AbstractContextManager[None]:
+    """Exclude all others that delete runs of the task, or accept replays of them. Raises `OSError`."""
+    runs = tasks_root / task_id / "runs"
+    make_folder(runs)
+    return locked(runs / ".lock", LOCK_SECONDS)

@@ -25,11 +25,18 @@ RESOLVER = "bugninja_cli.utils.task_resolver"
 EXECUTOR = "bugninja_cli.utils.task_executor"
 
 
+def note_kept() -> None:
+    """Tell the runner that the CLI has our ID, so that its file can have no other name."""
+    with open(os.path.join(os.environ["BUGNINJA_RUN_FOLDER"], "kept-id"), "w"):  # noqa: PTH123 (as above)
+        pass
+
+
 def keep_run_id(task: Any, run_id: str, task_id: str) -> Any:
     """Give the task our ID if it is the one that we asked for; a CLI that honours the ID itself has done so."""
     try:
-        if task.task_config_path.parent.name == task_id and task.run_id != run_id:
+        if task.task_config_path.parent.name == task_id:
             task.run_id = run_id
+            note_kept()
     except Exception:  # noqa: BLE001 S110 (another version of Bugninja: it goes on without us)
         pass
     return task
@@ -55,6 +62,10 @@ def patch_executor(module: Any, run_id: str, task_id: str) -> None:
 
     def replay_traversal(self: Any, *args: Any, **kwargs: Any) -> Any:
         kwargs.setdefault("run_id", run_id)
+        try:  # noqa: SIM105
+            note_kept()
+        except Exception:  # noqa: BLE001 S110 (its folder is gone)
+            pass
         return original(self, *args, **kwargs)
 
     module.TaskExecutor.replay_traversal = replay_traversal

@@ -105,11 +105,8 @@ def test_a_traversal_is_found_where_bugninja_writes_it(package: Path, tmp_path: 
     assert "FileNotFoundError: no such traversal" in missing.stderr
 
 
-def test_a_cli_that_honours_the_id_itself_is_left_alone(package: Path, tmp_path: Path) -> None:
-    (package / "task_resolver.py").write_text(
-        HONOURING + "Task.__setattr__ = lambda self, name, value: "
-        "(print('set twice') if name in self.__dict__ else None, self.__dict__.__setitem__(name, value))\n"
-    )
+def test_a_cli_that_honours_the_id_itself_keeps_it(package: Path, tmp_path: Path) -> None:
+    (package / "task_resolver.py").write_text(HONOURING)
     assert said(python(tmp_path, SHOW_RUN.format("buy"))) == RUN
 
 

@@ -48,15 +48,15 @@ def test_a_file_is_found_as_soon_as_it_is_there(files: RunFiles, folder: Path) -
 
 
 def test_a_run_is_found_by_its_folder_or_its_traversal(files: RunFiles, folder: Path) -> None:
-    assert files.find_task(RUN) is None
+    assert files.tasks_of(RUN) == []
     (folder / NAME).write_bytes(b"")
-    assert files.find_task(RUN) == TASK
+    assert files.tasks_of(RUN) == [TASK]
     (folder.parent / "runs" / ("q" * 24)).mkdir(parents=True)
-    assert files.find_task(RunId("q" * 24)) == TASK
+    assert files.tasks_of(RunId("q" * 24)) == [TASK]
 
 
 def test_a_project_without_tasks_knows_no_run(tmp_path: Path) -> None:
-    assert RunFiles(tmp_path / "nothing").find_task(RUN) is None
+    assert RunFiles(tmp_path / "nothing").tasks_of(RUN) == []
 
 
 def test_half_a_file_leaves_the_last_good_steps_and_says_so(files: RunFiles, folder: Path) -> None:
