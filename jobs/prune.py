@@ -15,18 +15,17 @@ from redis.exceptions import RedisError
 
 from jobs.queue.connection import connect
 from jobs.queue.job import delete_job
-from jobs.queue.records import read_record
+from jobs.queue.records import show_record
 from jobs.run.state import Reason
 from jobs.status.entry import Entry
 from jobs.status.history import RunHistory
-from jobs.worker.adopt import adoption_key
 from runner.errors import ProjectGone, SettingsError
 from runner.ids import RunId, TaskId
 from runner.log import configure_logging, log_event
 from runner.project.catalog import TaskCatalog
 from runner.project.removal import files_of_run, remove, size_of
 from runner.project.run_files import RunFiles
-from runner.project.run_folder import RunFolder
+from runner.project.run_folder import RunFolder, task_lock
 from runner.settings import Settings, read_settings
 
 LOST_FOR = timedelta(days=1)  # an incomplete recording may still be in use for so long
@@ -61,32 +60,52 @@ def choose(
             yield entry
 
 
-def make_plans(settings: Settings, now: datetime) -> list[Plan]:
-    """What there is to delete, the newest first. Raises `ProjectGone`."""
-    files = RunFiles(settings.tasks_root)
-    entries = RunHistory(files, TaskCatalog(settings.tasks_root)).index().newest_first
-    needed = frozenset(_being_replayed(files, entries))
-    plans = []
-    for entry in choose(entries, settings.runs_keep_days, settings.runs_keep, now, needed):
-        folder = files.folder(entry.task_id, entry.run_id)
-        plans.append(Plan(entry, folder, sum(map(size_of, files_of_run(folder, entry.file_id)))))
-    return plans
+class Pruner:
+    """Plans what to delete, and deletes it. Raises `ProjectGone` if there is no project."""
 
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._files = settings, RunFiles(settings.tasks_root)
+        self._entries = RunHistory(self._files, TaskCatalog(settings.tasks_root)).index().newest_first
+        self._known = {entry.run_id for entry in self._entries}
 
-def delete_run(plan: Plan, redis: Redis) -> None:
-    """Delete one run: from Redis, then its files, its own folder last. Raises redis's errors and `OSError`."""
-    delete_job(redis, plan.entry.run_id)
-    redis.delete(adoption_key(plan.entry.file_id))
-    for path in files_of_run(plan.folder, plan.entry.file_id):
-        remove(path)
-    log_event("pruned", run=plan.entry.run_id, task=plan.entry.task_id, state=plan.entry.state)
+    def plans(self, now: datetime) -> list[Plan]:
+        """What there is to delete, the newest first."""
+        settings, needed = self._settings, frozenset(_being_replayed(self._files, self._entries))
+        plans = []
+        for entry in choose(self._entries, settings.runs_keep_days, settings.runs_keep, now, needed):
+            folder = self._files.folder(entry.task_id, entry.run_id)
+            plans.append(Plan(entry, folder, sum(map(size_of, [folder.path, *files_of_run(folder, entry.file_id)]))))
+        return plans
+
+    def delete(self, plan: Plan, redis: Redis) -> bool:
+        """Delete one run: from Redis, then its files, its own folder last; False if it has to be kept now after all.
+
+        A replay that was accepted after the plan may need the files; as long as this holds the lock of the task none
+        can be accepted. Raises redis's errors and `OSError`.
+        """
+        entry = plan.entry
+        with task_lock(self._settings.tasks_root, entry.task_id):
+            if entry.file_id in self._needed_since(entry.task_id):
+                log_event("kept", run=entry.run_id, task=entry.task_id, error="a replay of it was accepted")
+                return False
+            delete_job(redis, entry.run_id, entry.task_id)
+            for path in files_of_run(plan.folder, entry.file_id):
+                remove(path)
+            plan.folder.remove()
+        log_event("pruned", run=entry.run_id, task=entry.task_id, state=entry.state)
+        return True
+
+    def _needed_since(self, task_id: TaskId) -> set[RunId | None]:
+        """The traversals that replays need which were accepted since the entries were read."""
+        folders = (self._files.folder(task_id, run_id) for run_id in self._files.run_ids(task_id) - self._known)
+        return {record.original_traversal_id for folder in folders if (record := show_record(folder))}
 
 
 def _being_replayed(files: RunFiles, entries: Iterable[Entry]) -> Iterator[RunId]:
     """The traversals that waiting or running replays need."""
     for entry in entries:
         if not entry.state.is_final:
-            record = read_record(files.folder(entry.task_id, entry.run_id))
+            record = show_record(files.folder(entry.task_id, entry.run_id))
             if record is not None and record.original_traversal_id is not None:
                 yield record.original_traversal_id
 
@@ -101,6 +120,10 @@ def as_table(plans: Sequence[Plan]) -> str:
     return "\n".join(rows)
 
 
+def _total(plans: Sequence[Plan]) -> str:
+    return f"{len(plans)} runs, {sum(plan.size for plan in plans) / MEGABYTE:.2f} MB"
+
+
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Show or delete the runs; returns the exit code: 1 if not all of them could be."""
     parser = argparse.ArgumentParser(prog="python -m jobs.prune", description="Delete old runs.")
@@ -108,7 +131,8 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     really = parser.parse_args(arguments).yes
     try:
         settings = read_settings(environ)
-        plans = make_plans(settings, datetime.now(UTC))
+        pruner = Pruner(settings)
+        plans = pruner.plans(datetime.now(UTC))
     except (SettingsError, ProjectGone) as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -116,19 +140,17 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     if not settings.runs_keep_days and not settings.runs_keep:
         sys.stdout.write("RUNS_KEEP_DAYS and RUNS_KEEP are 0, so all runs are kept.\n")
         return 0
-    total = f"{len(plans)} runs, {sum(plan.size for plan in plans) / MEGABYTE:.2f} MB"
     if not really or not plans:
-        sys.stdout.write(f"{as_table(plans)}\n{total} would be deleted; with --yes they are.\n")
+        sys.stdout.write(f"{as_table(plans)}\n{_total(plans)} would be deleted; with --yes they are.\n")
         return 0
     redis = connect(settings.redis_url)
     try:
         redis.ping()
-        for plan in plans:
-            delete_run(plan, redis)
+        deleted = [plan for plan in plans if pruner.delete(plan, redis)]
     except (RedisError, OSError) as error:
         sys.stderr.write(f"Not all was deleted: {error}\n")
         return 1
-    sys.stdout.write(f"{as_table(plans)}\n{total} were deleted.\n")
+    sys.stdout.write(f"{as_table(deleted)}\n{_total(deleted)} were deleted.\n")
     return 0
 
 

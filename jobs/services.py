@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Self
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from jobs.queue.accept import WAIT_SECONDS, RunAcceptor
+from jobs.queue.accept import RunAcceptor
 from jobs.queue.connection import connect, connect_async
 from jobs.queue.stop import RunStopper
 from jobs.status.cache import ResponseCache
@@ -41,7 +41,6 @@ class Services(NamedTuple):
         reading: AsyncRedis,
         *,
         fresh_seconds: float = FRESH_SECONDS,
-        wait_seconds: float = WAIT_SECONDS,
         intervals: Intervals = INTERVALS,
         watch: Watch = watch,
     ) -> Self:
@@ -53,7 +52,7 @@ class Services(NamedTuple):
         lists = RunLists(history, cache)
         return cls(
             settings=settings,
-            acceptor=RunAcceptor(settings, writing, files, catalog, wait_seconds),
+            acceptor=RunAcceptor(settings, writing, files, catalog),
             stopper=RunStopper(settings, writing, files),
             reader=RunReader(reading, files, catalog, history, cache),
             lists=lists,

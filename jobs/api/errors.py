@@ -11,6 +11,7 @@ from jobs.api.responses import API_PREFIX, JSONResponse
 from runner.errors import (
     BodyNotRead,
     BodyTooLarge,
+    Busy,
     Invalid,
     NotFound,
     NotPossible,
@@ -31,6 +32,7 @@ STATUS_OF: Mapping[type[RunnerError], int] = {
     Invalid: 422,
     TaskBroken: 422,
     QueueUnavailable: 503,
+    Busy: 503,
     StorageUnavailable: 507,
 }
 CLI_ONLY_PATHS = ("/tasks", "/test-cases", "/project", "/browser-configs", "/secret-values", "/file-upload")

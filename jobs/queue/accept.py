@@ -1,6 +1,6 @@
 """Accept runs: write their record to the disk, then enqueue their job."""
 
-import time
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -12,22 +12,28 @@ from redis.exceptions import RedisError, ResponseError
 
 from jobs.queue.idempotency import IdempotencyKeys, Reservation
 from jobs.queue.job import enqueue, make_queue
-from jobs.queue.records import find_run, read_file_record, read_record
+from jobs.queue.records import find_run, read_file_record, read_record, show_record
 from jobs.run.document import RunDocument, run_document
 from jobs.run.record import RunRecord, record_to_json
 from jobs.run.state import JobState, Origin, RunType
 from jobs.run.test_case import browser_config, test_case
-from runner.errors import NotAccepted, NotFound, NotPossible, QueueUnavailable, StorageUnavailable, printable
+from runner.errors import (
+    Busy,
+    NotFound,
+    NotPossible,
+    QueueUnavailable,
+    RecordUnreadable,
+    StorageUnavailable,
+    printable,
+)
 from runner.ids import TaskId, new_run_id
 from runner.log import log_event
+from runner.project.adoption import adopter
 from runner.project.catalog import TaskCatalog
 from runner.project.run_files import RunFiles
+from runner.project.run_folder import task_lock
 from runner.project.task import Task, browser_config_id
 from runner.settings import Settings
-
-RESERVED_SECONDS = 30.0  # how long a request may take from the reservation of its key to the record of its run
-WAIT_SECONDS = 5.0  # how long another request with this key waits for that record
-POLL_SECONDS = 0.02
 
 
 class Accepted(NamedTuple):
@@ -42,23 +48,15 @@ class RunAcceptor:
 
     All of them raise `NotFound`, `NotPossible` and `TaskBroken` because of the request, `QueueUnavailable` and
     `StorageUnavailable` when no run can be accepted now. `key` is the client's `Idempotency-Key`: the same request with
-    the same key gives the run of the first one. The record on disk comes before the job, and a worker starts nothing
-    without it: a job that slipped into Redis although the answer was an error is never executed.
+    the same key gives the run of the first one. Every error comes before the record, and a worker starts nothing
+    without it: a request that was answered with an error never runs.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        redis: Redis,
-        files: RunFiles,
-        catalog: TaskCatalog,
-        wait_seconds: float = WAIT_SECONDS,
-    ) -> None:
+    def __init__(self, settings: Settings, redis: Redis, files: RunFiles, catalog: TaskCatalog) -> None:
         self._settings = settings
         self._files = files
         self._catalog = catalog
-        self._wait_seconds = wait_seconds
-        self._keys = IdempotencyKeys(redis, settings.run_ttl)
+        self._keys = IdempotencyKeys(redis, settings.queue_name, settings.run_ttl)
         self._queue = make_queue(redis, settings.queue_name)
 
     def start(self, task_name: str, browser_config: str, key: str | None = None) -> Accepted:
@@ -108,70 +106,66 @@ class RunAcceptor:
         return self._accept(record, key, request)
 
     def _earlier(self, key: str | None, request: str) -> Accepted | None:
-        """The run that this request was answered with before; None if the key is new. Raises `NotPossible`."""
+        """The run that this request was answered with before; None if there is none. Raises `NotPossible`."""
         if key is None:
             return None
         with _needing_redis():
             reservation = self._keys.find(key)
-            if reservation is None:
-                return None
-            if reservation.request != request:
-                message = "This Idempotency-Key was used for another request; take a new key for a new request."
-                raise NotPossible(message)
-            record = self._wait_for_record(key, reservation)
-            if record is None:  # its run could not be accepted, or was deleted since
-                self._keys.release(key, reservation)
-                return self._earlier(key, request)
-        return Accepted(run_document(record, JobState.UNKNOWN), is_new=False)
+        return None if reservation is None else self._accepted_as(reservation, request)
 
-    def _wait_for_record(self, key: str, reservation: Reservation) -> RunRecord | None:
-        """The run that the key stands for, or None if that will never be. Raises `NotPossible` if it may still be."""
-        deadline = time.monotonic() + self._wait_seconds
-        folder = self._files.folder(reservation.task_id, reservation.run_id)
-        while (record := read_record(folder)) is None:
-            if self._keys.age(key) > RESERVED_SECONDS:
-                return None
-            if time.monotonic() > deadline:
-                raise NotPossible("A request with this Idempotency-Key is just being accepted. Ask again in a moment.")
-            time.sleep(POLL_SECONDS)
-        return record
+    def _accepted_as(self, reservation: Reservation, request: str) -> Accepted | None:
+        """The run of an earlier use of a key; None if that one was not accepted. Raises `NotPossible`."""
+        if reservation.request != request:
+            message = "This Idempotency-Key was used for another request; take a new key for a new request."
+            raise NotPossible(message)
+        record = show_record(self._files.folder(reservation.task_id, reservation.run_id))
+        return None if record is None else Accepted(run_document(record, JobState.UNKNOWN), is_new=False)
 
     def _accept(self, record: RunRecord, key: str | None, request: str) -> Accepted:
-        """Accept this run, unless another request takes the key in this moment: then that one's run."""
-        if key is None:
-            return self._accept_new(record)
-        reservation = Reservation(request, record.run_id, record.task_id)
-        with _needing_redis():
-            while not self._keys.reserve(key, reservation):
-                if earlier := self._earlier(key, request):
-                    return earlier
-        try:
-            return self._accept_new(record)
-        except NotAccepted:
-            with suppress(RedisError):  # then the key is found without a run
-                self._keys.release(key, reservation)
-            raise
+        """Accept this run, unless the same request with the same key was accepted: then that one's run.
 
-    def _accept_new(self, record: RunRecord) -> Accepted:
-        folder = self._files.folder(record.task_id, record.run_id)
+        It is accepted as soon as its record is on the disk. Redis has just taken a write, so it will take the job, too;
+        where it does not, or does not say so, the workers find the record and enqueue the run.
+        """
+        with _needing_redis():
+            reservation = self._keys.reserve(key, Reservation(request, record.run_id, record.task_id))
+        if reservation.run_id != record.run_id and (earlier := self._accepted_as(reservation, request)):
+            return earlier
+        record = msgspec.structs.replace(record, run_id=reservation.run_id)
         try:
-            folder.create(record_to_json(record))
-        except OSError as error:
-            place = f"tasks/{record.task_id}/runs"
-            raise StorageUnavailable(
-                f"The run was not accepted: the folder {place} cannot be written to ({error.strerror})."
-            ) from None
+            self._create(record)
+        except FileExistsError:  # the same request was accepted in this moment
+            return self._accept(msgspec.structs.replace(record, run_id=new_run_id()), key, request)
         try:
-            with _needing_redis():
-                enqueue(self._queue, record, self._settings)
-        except QueueUnavailable as error:
-            folder.remove()
-            log_event("not_accepted", run=record.run_id, task=record.task_id, error=error)
-            raise
+            enqueue(self._queue, record, self._settings)
+        except RedisError as error:
+            log_event("enqueue_failed", level=logging.WARNING, run=record.run_id, task=record.task_id, error=error)
         log_event(
             "accepted", run=record.run_id, task=record.task_id, type=record.run_type, original=record.original_run_id
         )
         return Accepted(run_document(record, JobState.WAITING), is_new=True)
+
+    def _create(self, record: RunRecord) -> None:
+        """Write the first record. Raises `FileExistsError`, `StorageUnavailable`, and `NotPossible` for a replay of
+        a run that was deleted in this moment."""
+        folder, root = self._files.folder(record.task_id, record.run_id), self._files.tasks_root
+        try:
+            if record.original_traversal_id is None:
+                folder.create(record_to_json(record))
+                return
+            with task_lock(root, record.task_id):  # so that the original is not deleted in between
+                if self._files.identity(record.task_id, record.original_traversal_id) is None:
+                    raise NotPossible(f"Run '{record.original_run_id}' has no file any more, so it cannot be replayed.")
+                folder.create(record_to_json(record))
+        except FileExistsError:
+            raise
+        except TimeoutError:
+            raise Busy("The run was not accepted: runs of its task are just being deleted. Try again soon.") from None
+        except OSError as error:
+            place = f"tasks/{record.task_id}/runs"
+            raise StorageUnavailable(
+                f"The run was not accepted: the folder {place} cannot be written to ({error.strerror or error})."
+            ) from None
 
     def _task(self, name: str, browser_config: str) -> Task:
         task = self._catalog.find(name)
@@ -183,13 +177,14 @@ class RunAcceptor:
         return task
 
     def _passed_runs(self, task_id: TaskId) -> Iterator[RunRecord]:
-        """The task's runs by the agent that passed, newest file first."""
-        folders = (self._files.folder(task_id, run_id) for run_id in self._files.run_ids(task_id))
-        owners = {record.traversal_id: record for folder in folders if (record := read_record(folder))}
+        """The task's runs by the agent that passed, newest file first; reads no more of them than are asked for."""
         for file_id in self._files.newest_first(task_id):
-            record = owners.get(file_id) or read_file_record(self._files, self._files.folder(task_id, file_id))
-            if record is not None and not record.run_type.is_replay and self._can_be_replayed(record):
-                yield record
+            owner = adopter(self._files.tasks_root, task_id, file_id) or file_id
+            folder = self._files.folder(task_id, owner)
+            with suppress(RecordUnreadable):
+                record = read_record(folder) or read_file_record(self._files, folder)
+                if record is not None and not record.run_type.is_replay and self._can_be_replayed(record):
+                    yield record
 
     def _can_be_replayed(self, record: RunRecord) -> bool:
         """Whether the run passed, and its file is still there and whole."""

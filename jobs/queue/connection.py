@@ -1,7 +1,7 @@
 """How our processes talk to Redis: the worker waits for it, the web process answers at once without it."""
 
 import logging
-import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -10,8 +10,16 @@ from urllib.parse import urlsplit
 import redis.asyncio
 from redis import Redis
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.connection import ConnectionPool
+from redis.exceptions import (
+    ClusterDownError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -22,23 +30,38 @@ ANSWER_SECONDS = 2.0  # the front end gives up a request after 10 s
 READING_CONNECTIONS = 32  # of the web process, which all its clients share
 WORKER_ANSWER_SECONDS = 3.0  # longer than the worker's blocking pop, short enough to leave in time
 REFUSED_SECONDS = 0.25  # from a refused write to the next try
+LEAVING_POLL = 0.05
 T = TypeVar("T")
 
-_leaving = threading.Event()
+WAITS_FOR = ("MISCONF", "UNBLOCKED", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "LOADING")
+"""Errors, by their first words, of a Redis that is just failing over, or takes no writes for now."""
+
+
+class Leaving:
+    """Whether this process is about to end. No lock is involved, since it is set by handlers of signals."""
+
+    is_set = False
+
+    def wait(self, seconds: float) -> None:
+        """Return after so many seconds, or a moment after it is set."""
+        deadline = time.monotonic() + seconds
+        while not self.is_set and time.monotonic() < deadline:
+            time.sleep(LEAVING_POLL)
+
+
+_leaving = Leaving()
 
 
 def stop_waiting() -> None:
     """From now on this process no longer waits for a Redis that does not answer: it is about to end."""
-    _leaving.set()
+    _leaving.is_set = True
 
 
 def refuses(error: Exception) -> bool:
-    """Whether Redis has answered that it takes no writes for now: it is full, a replica, or cannot write its disk.
-
-    Such a command had no effect, so it can be sent again.
-    """
-    refused = isinstance(error, OutOfMemoryError | ReadOnlyError)
-    return refused or (isinstance(error, ResponseError) and str(error).startswith("MISCONF"))
+    """Whether Redis has answered that it cannot do this for now: it is full, a replica, failing over, or cannot write
+    its disk. Such a command had no effect, so it can be sent again."""
+    for_now = (OutOfMemoryError, ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError)
+    return isinstance(error, for_now) or (isinstance(error, ResponseError) and str(error).startswith(WAITS_FOR))
 
 
 class PatientRetry(Retry):
@@ -58,7 +81,7 @@ class PatientRetry(Retry):
         """The answer of `do`. Raises redis's own errors once this process is about to end."""
 
         def worth_another_try(error: Exception) -> bool:
-            if _leaving.is_set() or (isinstance(error, ResponseError) and not refuses(error)):
+            if _leaving.is_set or (isinstance(error, ResponseError) and not refuses(error)):
                 return False
             if isinstance(error, ResponseError):
                 _leaving.wait(REFUSED_SECONDS)  # RQ itself tries a watched transaction again without any pause
@@ -94,6 +117,13 @@ class PatientRedis(Redis):
         connection.set_retry(PatientRetry())
         connection.ping()
         return connection
+
+
+def impatient(connection: Redis) -> Redis:
+    """Another connection to the same Redis, for a thread that must never wait long: it fails instead."""
+    pool = connection.connection_pool
+    kwargs = {**pool.connection_kwargs, "socket_timeout": ANSWER_SECONDS, "retry": Retry(NoBackoff(), 0)}
+    return Redis(connection_pool=ConnectionPool(connection_class=pool.connection_class, **kwargs))
 
 
 def connect(url: str) -> Redis:

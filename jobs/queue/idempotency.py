@@ -1,6 +1,7 @@
 """The `Idempotency-Key`s of clients in Redis: a repeated request starts no second run.
 
-The header itself is checked in `jobs/api/parameters.py`.
+A key stands for one run ID, from before that run is accepted. Whoever sends the request again accepts the run under
+this same ID, and its folder can be made only once. The header itself is checked in `jobs/api/parameters.py`.
 """
 
 import hashlib
@@ -11,11 +12,11 @@ from redis import Redis
 
 from runner.ids import RunId, TaskId
 
-DELETE_IF_EQUAL = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end"
+PROBE = "bugninja-runner:probe"
 
 
 class Reservation(Struct, frozen=True):
-    """The use of a key: for a request, which was answered with this run."""
+    """The use of a key: for a request, which is answered with this run."""
 
     request: str
     run_id: RunId
@@ -25,27 +26,30 @@ class Reservation(Struct, frozen=True):
 class IdempotencyKeys:
     """The keys that clients have used; they expire after `ttl` seconds. All methods raise redis's errors."""
 
-    def __init__(self, redis: Redis, ttl: int) -> None:
-        self._redis = redis
-        self._ttl = ttl
+    def __init__(self, redis: Redis, queue_name: str, ttl: int) -> None:
+        self._redis, self._queue_name, self._ttl = redis, queue_name, ttl
 
     def find(self, key: str) -> Reservation | None:
-        """The use of the key; None if it is new."""
-        content = self._redis.get(_name(key))
-        return msgspec.json.decode(content, type=Reservation) if isinstance(content, bytes) else None
+        """The use of the key; None if it is new, or no longer readable."""
+        content = self._redis.get(self._name(key))
+        try:
+            return msgspec.json.decode(content, type=Reservation) if isinstance(content, bytes) else None
+        except msgspec.DecodeError:
+            return None
 
-    def reserve(self, key: str, reservation: Reservation) -> bool:
-        """Use the key for this request; False if it was used already."""
-        return bool(self._redis.set(_name(key), msgspec.json.encode(reservation), nx=True, ex=self._ttl))
+    def reserve(self, key: str | None, reservation: Reservation) -> Reservation:
+        """Use the key for this request; returns what it is used for, which may be an earlier one.
 
-    def age(self, key: str) -> float:
-        """How many seconds ago the key was used, by Redis's own clock."""
-        return self._ttl - self._redis.pttl(_name(key)) / 1000
+        Without a key nothing is used, but Redis is written to all the same: who gets no error can enqueue, too.
+        """
+        if key is None:
+            self._redis.set(PROBE, "", ex=1)
+            return reservation
+        content = msgspec.json.encode(reservation)
+        if self._redis.set(self._name(key), content, nx=True, ex=self._ttl):
+            return reservation
+        return self.find(key) or reservation
 
-    def release(self, key: str, reservation: Reservation) -> None:
-        """Forget the key if it is (still) used for this request."""
-        self._redis.eval(DELETE_IF_EQUAL, 1, _name(key), msgspec.json.encode(reservation))
-
-
-def _name(key: str) -> str:
-    return f"bugninja-runner:idempotency:{hashlib.sha256(key.encode()).hexdigest()}"
+    def _name(self, key: str) -> str:
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        return f"bugninja-runner:idempotency:{self._queue_name}:{digest}"

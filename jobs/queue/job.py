@@ -1,10 +1,12 @@
-"""The RQ job of a run: built, enqueued, found, put back, ended. Only this module and the worker class know RQ's layout.
+"""The RQ job of a run: built, enqueued, found, copied to, put back. RQ's layout is known here, in `places.py`, and by
+the worker class.
 
 The job's ID is the run's ID, and its `meta` a copy of the run's record.
 """
 
+import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from redis import Redis
@@ -12,19 +14,20 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import get_current_job
-from rq.exceptions import DeserializationError, InvalidJobOperation, NoSuchJobError
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job as Job
 from rq.job import JobStatus
 from rq.queue import Queue as Queue
 from rq.rate_limit import RateLimit, RateLimitRegistry
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
+from rq.worker import BaseWorker as BaseWorker
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from jobs.run.document import QueuePlace
 from jobs.run.record import RunRecord, record_from_job_meta, record_to_job_meta
 from jobs.run.state import JobState
-from runner.ids import RunId, TaskId, parse_run_id, parse_task_id
+from runner.ids import RunId, TaskId, parse_task_id
 from runner.log import log_event
 from runner.settings import Settings
 
@@ -104,13 +107,26 @@ def current_job() -> Job:
     return job
 
 
-def fetch_job(redis: Redis, run_id: RunId) -> Job | None:
-    """The run's job; None if Redis has none, or only a late field of one that it lost. Raises redis's errors."""
+def fetch_job(redis: Redis, run_id: str) -> Job | None:
+    """The run's job; None if Redis has none that RQ can load, or only a late field of one that it lost.
+
+    Raises redis's errors.
+    """
     try:
         job = Job.fetch(run_id, redis, JSONSerializer)
+        return None if job_state(job) is JobState.ABSENT else job
     except NoSuchJobError:
         return None
-    return None if job_state(job) is JobState.ABSENT else job
+    except Exception as error:
+        if not is_unusable(error):
+            raise
+        log_event("job_unusable", level=logging.WARNING, run=run_id, error=error)
+        return None
+
+
+def is_unusable(error: Exception) -> bool:
+    """Whether this says that a key in Redis does not hold what RQ or we have put there: RQ raises whatever comes."""
+    return str(error).startswith("WRONGTYPE") if isinstance(error, RedisError) else True
 
 
 def job_state(job: Job) -> JobState:
@@ -118,16 +134,11 @@ def job_state(job: Job) -> JobState:
     return STATES[job.get_status(refresh=False)]
 
 
-def is_queued_or_started(job: Job) -> bool:
-    """Whether the job is in the queue, or a worker has it, as Redis says now."""
-    return job.get_status() in (JobStatus.QUEUED, JobStatus.STARTED)
-
-
 def task_of_job(job: Job) -> TaskId | None:
     """The task that the job is about; None for a job of another program, whatever it holds."""
     try:
         kwargs = job.kwargs
-    except DeserializationError:
+    except Exception:  # noqa: BLE001 (RQ raises whatever the content provokes)
         return None
     return parse_task_id(str(kwargs.get("task_id"))) if isinstance(kwargs, dict) else None
 
@@ -158,14 +169,16 @@ def publish_change(redis: Redis, queue_name: str, run_id: str) -> None:
 
 
 def restore_if_lost(job: Job) -> bool:
-    """Save a running job again, with its place in the rate limit, if Redis was emptied; whether it was."""
-    if job.connection.hexists(job.key, "status"):
+    """Save a running job, and its turn, again if Redis has lost them; whether it had. Raises redis's errors."""
+    redis, limit = job.connection, job.rate_limit_concurrency
+    registry = RateLimitRegistry.from_job(job) if job.rate_limit_key and limit else None
+    has_turn = registry is None or redis.zscore(registry.allowed_key, job.id) is not None
+    if has_turn and redis.hexists(job.key, "status"):
         return False
     job.save()
-    if job.rate_limit_key and job.rate_limit_concurrency:
-        registry = RateLimitRegistry.from_job(job)
-        with job.connection.pipeline() as pipeline:
-            registry.register(job.rate_limit_concurrency, pipeline)
+    if registry is not None and limit:
+        with redis.pipeline() as pipeline:
+            registry.register(limit, pipeline)
             pipeline.zadd(registry.allowed_key, {job.id: time.time()})
             pipeline.execute()
     return True
@@ -185,53 +198,18 @@ def cancel_job(redis: Redis, record: RunRecord, ttl: int) -> None:
         log_event("cancel_failed", run=record.run_id, error=error)
 
 
-def delete_job(redis: Redis, run_id: RunId) -> None:
-    """Delete the job from Redis. Raises redis's errors."""
-    try:
-        Job.fetch(run_id, redis, JSONSerializer).delete()
-    except NoSuchJobError:
+def delete_job(redis: Redis, run_id: RunId, task_id: TaskId) -> None:
+    """Delete the job of this task's run from Redis. Raises redis's errors."""
+    job = fetch_job(redis, run_id)
+    if job is None:
         redis.delete(Job.key_for(run_id))
+    elif task_of_job(job) == task_id:  # and not that of another one that this task is a copy of
+        job.delete()
 
 
-def started_jobs(queue: Queue) -> Iterator[tuple[RunId, Job]]:
-    """The jobs of the queue that RQ counts as started. Raises redis's errors."""
-    for job_id in queue.started_job_registry.get_job_ids(cleanup=False):
-        run_id = parse_run_id(job_id)
-        job = fetch_job(queue.connection, run_id) if run_id is not None else None
-        if run_id is not None and job is not None and job_state(job) is JobState.STARTED:
-            yield run_id, job
-
-
-def stray_ids(queue: Queue) -> set[str]:
-    """The jobs that a worker has popped and not begun: they stay there if it died. Raises redis's errors."""
-    ids = queue.connection.lrange(queue.intermediate_queue_key, 0, -1)
-    return {as_text(job_id) for job_id in ids if isinstance(job_id, bytes)}
-
-
-def return_stray(queue: Queue, job_id: str) -> None:
-    """Put such a job back to the front of its queue, unless a worker has prepared to execute it after all."""
-    job = queue.fetch_job(job_id)
-    if job is not None and job.get_executions():
-        return
-    if job is not None and job.get_status(refresh=False) is JobStatus.QUEUED:
-        return_popped(queue, job_id)
-        log_event("job_returned", run=job_id)
-    else:
-        queue.connection.lrem(queue.intermediate_queue_key, 1, job_id)
-
-
-def return_popped(queue: Queue, job_id: str) -> None:
-    """Put a job that was popped back to the front of its queue. Raises redis's errors."""
-    with queue.connection.pipeline() as pipeline:
-        queue.push_job_id(job_id, pipeline=pipeline, at_front=True)
-        pipeline.lrem(queue.intermediate_queue_key, 1, job_id)
-        pipeline.execute()
-
-
-def clean_rate_limits(redis: Redis) -> None:
-    """Enqueue the next run of each task whose previous run is gone. Raises redis's errors."""
-    for registry in RateLimitRegistry.all(redis):
-        registry.cleanup()
+def delete_job_key(redis: Redis, run_id: RunId) -> None:
+    """Delete what Redis has in place of the job, whatever it is. Raises redis's errors."""
+    redis.delete(Job.key_for(run_id))
 
 
 class JobView(NamedTuple):
@@ -259,10 +237,8 @@ async def view_job(redis: AsyncRedis, run_id: RunId, before: JobView | None = No
         job = Job(run_id, connection=NO_CONNECTION, serializer=JSONSerializer)
         job.restore(fields)
         place = await _place(redis, job) if job_state(job) is JobState.WAITING else None
-    except RedisError:
-        return JobView(JobState.UNKNOWN)
-    except NoSuchJobError:
-        return NO_JOB
+    except Exception as error:  # noqa: BLE001 (as above)
+        return NO_JOB if is_unusable(error) else JobView(JobState.UNKNOWN)
     return JobView(job_state(job), record_of_job(job), place, fields)
 
 

@@ -1,37 +1,104 @@
-"""Read and write the records of runs, on disk first, then in Redis. The first outcome that is recorded stays.
+"""Read and write the records of runs. The disk is the truth; Redis gets a copy. The first outcome that is recorded
+stays.
 
-`close_run` records an outcome. It is made by `close_executed` (the CLI has ended), `close_interrupted` (it was killed
-together with its work-horse) or `close_unstarted` (it was never started).
+`change_record` is the only function that changes a record. `close_run` records an outcome with it; that one is made by
+`close_executed` (the CLI has ended), `close_interrupted` (it was killed together with its work-horse) or
+`close_unstarted` (it was never started).
 """
 
 import logging
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
 from jobs.queue.job import Job, record_of_job, save_to_job
-from jobs.run.record import Outcome, RunRecord, make_outcome, record_from_json, record_of_file, record_to_json
+from jobs.run.record import (
+    Outcome,
+    RunRecord,
+    make_outcome,
+    record_from_json,
+    record_of_file,
+    record_to_json,
+    task_in_record,
+    unreadable_record,
+)
 from jobs.run.verdict import CliResult, Interruption, interrupted_verdict, judge
-from runner.errors import NoSuchRun
+from runner.errors import NoSuchRun, OwnershipLost, RecordUnreadable
+from runner.files import file_identity
+from runner.ids import RunId, TaskId, check_run_id
 from runner.log import log_event
 from runner.project.run_files import RunFiles, is_abandoned
 from runner.project.run_folder import RunFolder
 
 
 def read_record(folder: RunFolder) -> RunRecord | None:
-    """The run's record; None if the run was never accepted (or was deleted). Raises `OSError`."""
+    """The run's record; None if the run was never accepted (or was deleted). Raises `OSError` and
+    `RecordUnreadable`."""
     content = folder.read_record()
-    return None if content is None else record_from_json(content)
+    return None if content is None else record_from_json(content, folder.task_id, folder.run_id)
 
 
-def write_record(folder: RunFolder, record: RunRecord) -> None:
-    """Replace the run's record durably. Raises `OSError`."""
-    folder.write_record(record_to_json(record))
+def show_record(folder: RunFolder) -> RunRecord | None:
+    """The same, for those who only show it: one that cannot be read is an ERROR that says why."""
+    try:
+        return read_record(folder)
+    except RecordUnreadable as error:
+        problem = error.problem
+    except OSError as error:
+        problem = f"it cannot be read ({error.strerror})"
+    identity = file_identity(folder.record)
+    modified = 0.0 if identity is None else identity[1] / 1e9
+    return unreadable_record(folder.task_id, folder.run_id, problem, modified)
+
+
+def change_record(folder: RunFolder, owner_epoch: int, /, **changes: Any) -> RunRecord:
+    """Change these fields of a run that is not over and whose owner has this epoch; returns the record that is on the
+    disk then. Raises `OwnershipLost`, `RecordUnreadable` and `OSError`; then nothing has changed.
+
+    All that is decided about a run is decided here, under its lock: of two that want to change it, one loses.
+    """
+    with folder.lock():
+        record = read_record(folder)
+        if record is None or record.outcome is not None or record.epoch != owner_epoch:
+            raise OwnershipLost(folder.run_id)
+        record = msgspec.structs.replace(record, **changes)
+        folder.write_record(record_to_json(record))
+        if record.outcome is not None:
+            folder.release()
+    return record
+
+
+def find_folder(files: RunFiles, text: str) -> RunFolder:
+    """The folder of the run with this ID (text from outside). Raises `NotFound`.
+
+    It need not exist: a run made by hand has none, but only a traversal.
+    """
+    run_id = check_run_id(text)
+    task_id = find_task(files, run_id)
+    if task_id is None:
+        raise NoSuchRun(run_id)
+    return files.folder(task_id, run_id)
+
+
+def find_task(files: RunFiles, run_id: RunId) -> TaskId | None:
+    """The task of the run; of a task that was copied together with its runs, the original. None if there is no such
+    run."""
+    folders = [files.folder(task_id, run_id) for task_id in files.tasks_of(run_id)]
+    if len(folders) > 1:
+        folders.sort(key=was_moved)
+    return folders[0].task_id if folders else None
+
+
+def was_moved(folder: RunFolder) -> bool:
+    """Whether the record was written for another task, whose folder was then renamed or copied. Raises `OSError`."""
+    content = folder.read_record()
+    return content is not None and task_in_record(content) not in (None, folder.task_id)
 
 
 def find_run(files: RunFiles, text: str) -> RunRecord:
-    """The run with this ID (text from outside), accepted or made by hand. Raises `NotFound`."""
-    folder = files.find_folder(text)
+    """The run with this ID (text from outside), accepted or made by hand. Raises `NotFound` and `RecordUnreadable`."""
+    folder = find_folder(files, text)
     record = read_record(folder) or read_file_record(files, folder)
     if record is None:
         raise NoSuchRun(folder.run_id)
@@ -45,27 +112,22 @@ def read_file_record(files: RunFiles, folder: RunFolder) -> RunRecord | None:
     return record_of_file(folder.task_id, folder.run_id, reading, abandoned=abandoned)
 
 
-def save_record(job: Job, folder: RunFolder, record: RunRecord) -> None:
-    """Write the record to the disk first, then to Redis: the disk is there also when Redis is not."""
-    write_record(folder, record)
-    save_to_job(job, record)
-
-
 def close_run(folder: RunFolder, record: RunRecord, outcome: Outcome, job: Job | None) -> RunRecord:
-    """Record the outcome for good; returns the record that stands then, with the outcome that came first.
+    """Record the outcome for good, and what else `record` knows that the disk does not; returns the record then.
 
-    If the disk takes no record (it is full, or gone), the copy in Redis holds it until the disk does again.
+    If the disk takes no record (it is full, or gone), the copy in Redis holds it until the disk does again. Raises
+    `OwnershipLost` and `RecordUnreadable`, and without a job `OSError`.
     """
     closed = msgspec.structs.replace(record, outcome=outcome)
     try:
-        earlier = _write_first_outcome(folder, closed)
+        closed = change_record(folder, record.epoch, outcome=outcome, traversal_id=record.traversal_id)
     except OSError as error:
-        log_event("outcome_not_on_disk", level=logging.ERROR, run=record.run_id, error=error.strerror)
+        log_event("outcome_not_on_disk", level=logging.ERROR, run=record.run_id, error=error.strerror or error)
         if job is None:
-            return closed
-        earlier = record_of_job(job, refresh=True)
-    if earlier is not None and earlier.outcome is not None:
-        return earlier
+            raise
+        kept = record_of_job(job, refresh=True)
+        if kept is not None and kept.outcome is not None:
+            raise OwnershipLost(record.run_id) from None
     log_event(
         "ended",
         run=record.run_id,
@@ -100,14 +162,3 @@ def close_interrupted(
 def close_unstarted(folder: RunFolder, record: RunRecord, why: Interruption, job: Job | None) -> RunRecord:
     """Record the end of a run whose CLI was never started."""
     return close_run(folder, record, make_outcome(interrupted_verdict(why), None, datetime.now(UTC)), job)
-
-
-def _write_first_outcome(folder: RunFolder, closed: RunRecord) -> RunRecord | None:
-    """Write the record, unless there is one with an outcome already: then that one. Raises `OSError`."""
-    with folder.lock():
-        present = read_record(folder)
-        if present is not None and present.outcome is not None:
-            return present
-        write_record(folder, closed)
-        folder.release()
-    return None

@@ -1,14 +1,13 @@
-"""Stop runs at a user's request. The request is a file, which the worker that executes the run looks for."""
-
-from contextlib import suppress
+"""Stop runs at a user's request. For a run that has begun the request is a file, which the worker that executes it
+looks for."""
 
 from redis import Redis
 
 from jobs.queue.job import cancel_job, publish_change
-from jobs.queue.records import close_unstarted, read_record
+from jobs.queue.records import close_unstarted, find_folder, read_record
 from jobs.run.record import RunRecord
 from jobs.run.verdict import STOPPED
-from runner.errors import NotPossible, StorageUnavailable
+from runner.errors import Busy, NotPossible, OwnershipLost, StorageUnavailable
 from runner.ids import RunId
 from runner.log import log_event
 from runner.project.run_files import RunFiles
@@ -28,28 +27,39 @@ class RunStopper:
         """Request the end of the run with this ID (text from outside); returns the ID. May be called again.
 
         A run that has not started is over at once, a running one after at most STOP_GRACE and a moment. Raises
-        `NotFound`, `NotPossible` for a run that is over or made by hand, and `StorageUnavailable`.
+        `NotFound`, `NotPossible` for a run that is over or made by hand, `Busy` and `StorageUnavailable`.
         """
-        folder = self._files.find_folder(text)
+        folder = find_folder(self._files, text)
         try:
-            record = self._request_stop(folder)
+            self._stop(folder)
+        except TimeoutError:
+            raise Busy("The run cannot be stopped: another process holds its record. Try again in a moment.") from None
         except OSError as error:
             raise StorageUnavailable(
                 f"The run cannot be stopped: its folder is not usable ({error.strerror})."
             ) from None
-        log_event("stop_requested", run=folder.run_id, task=folder.task_id)
         publish_change(self._redis, self._settings.queue_name, folder.run_id)
-        if record.started_at is None:  # and from now on no worker will start it
-            closed = close_unstarted(folder, record, STOPPED, None)
-            cancel_job(self._redis, closed, self._settings.run_ttl)
         return folder.run_id
 
-    def _request_stop(self, folder: RunFolder) -> RunRecord:
-        with suppress(FileNotFoundError), folder.lock():
-            record = read_record(folder)
-            if record is not None and record.outcome is not None:
-                raise NotPossible(f"Run '{folder.run_id}' is over already: it is {record.outcome.state}.")
-            if record is not None:
-                folder.request_stop()
-                return record
+    def _stop(self, folder: RunFolder) -> None:
+        record = _open_record(folder)
+        if record.started_at is None:
+            try:
+                closed = close_unstarted(folder, record, STOPPED, None)  # and from now on no worker will start it
+            except OwnershipLost:  # a worker has just begun it, or it is over
+                record = _open_record(folder)
+            else:
+                cancel_job(self._redis, closed, self._settings.run_ttl)
+                return
+        folder.request_stop()
+        log_event("stop_requested", run=record.run_id, task=record.task_id)
+
+
+def _open_record(folder: RunFolder) -> RunRecord:
+    """The record of a run that is not over. Raises `NotPossible` and `OSError`."""
+    record = read_record(folder)
+    if record is None:
         raise NotPossible(f"Run '{folder.run_id}' was made by hand with the CLI; stop it where it runs.")
+    if record.outcome is not None:
+        raise NotPossible(f"Run '{folder.run_id}' is over already: it is {record.outcome.state}.")
+    return record

@@ -89,8 +89,9 @@ def state_of(record: RunRecord, job: JobState) -> Verdict:
 
 
 def newest(from_job: RunRecord | None, from_disk: RunRecord | None) -> RunRecord | None:
-    """The copy of the record that knows more: an outcome is never taken back, a start is never forgotten."""
-    found = [record for record in (from_job, from_disk) if record is not None]
+    """The copy of the record that knows more: an outcome is never taken back, a start is never forgotten. The
+    disk's, if they know the same."""
+    found = [record for record in (from_disk, from_job) if record is not None]
     return max(found, key=_knowledge, default=None)
 
 

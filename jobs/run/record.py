@@ -1,18 +1,25 @@
 """The record of a run: `run.json` on disk, and the same in `job.meta`. Pure; the only owner of the keys in both."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from jobs.run.state import Origin, Reason, RunType, State
 from jobs.run.steps import count_steps
 from jobs.run.test_case import BrowserConfig, TestCase
 from jobs.run.verdict import CliResult, Verdict, judge_file
-from runner.ids import RunId, TaskId
+from runner.errors import RecordUnreadable, printable
+from runner.ids import RUN_ID_PATTERN, TASK_ID_PATTERN, RunId, TaskId
 from runner.project.traversal import Reading, Traversal
 from runner.project.traversal_name import started_at
+
+UNREADABLE = 0
+VERSION = 1  # of the record; a worker leaves one with a higher number alone
+UNPARSABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+Time = Annotated[datetime, Meta(tz=True)]
+FileId = Annotated[RunId, Meta(pattern=RUN_ID_PATTERN)]
 
 
 class Outcome(Struct, frozen=True):
@@ -21,7 +28,7 @@ class Outcome(Struct, frozen=True):
     state: State
     reason: Reason | None
     error_message: str | None
-    finished_at: datetime
+    finished_at: Time
     exit_code: int | None = None
     """Of the CLI; None if a signal ended it, or if it was never started."""
     signal: str | None = None
@@ -34,29 +41,40 @@ class Outcome(Struct, frozen=True):
 class RunRecord(Struct, frozen=True):
     """All that is known of a run beside the steps in its traversal."""
 
-    run_id: RunId
-    task_id: TaskId
+    run_id: FileId
+    task_id: Annotated[TaskId, Meta(pattern=TASK_ID_PATTERN)]
     test_case: TestCase | None
     """None for a run made by hand: the task as it is now describes it."""
     browser_config: BrowserConfig | None
     run_type: RunType
     origin: Origin
-    queued_at: datetime
-    started_at: datetime | None = None
+    queued_at: Time
+    started_at: Time | None = None
     worker: str | None = None
     """The name of the RQ worker that executes or executed it."""
-    original_run_id: RunId | None = None
+    machine: str | None = None
+    """The machine of that worker, where the processes of the run are: see `runner.cli.machine`."""
+    epoch: int = 0
+    """How often the run got an owner: 0 before a worker took it, one more whenever another process takes it over. Only
+    who knows the present number may change the record."""
+    original_run_id: FileId | None = None
     """The run that a replay repeats."""
-    original_traversal_id: RunId | None = None
+    original_traversal_id: FileId | None = None
     """The ID in the file name of that run."""
-    traversal_id: RunId | None = None
+    traversal_id: FileId | None = None
     """The ID in the run's own file name, once there is a file; another one than `run_id` if the file was adopted."""
     outcome: Outcome | None = None
+    version: int = VERSION
 
     @property
     def file_id(self) -> RunId:
         """The ID in the name of the run's traversal file: as recorded, else its own."""
         return self.traversal_id or self.run_id
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether this is what the record says, and not what is shown in place of one that cannot be read."""
+        return self.version != UNREADABLE
 
     @property
     def is_made_by_hand(self) -> bool:
@@ -81,12 +99,58 @@ def record_to_json(record: RunRecord) -> bytes:
     return msgspec.json.encode(record)
 
 
-def record_from_json(content: bytes) -> RunRecord | None:
-    """The record in a `run.json`; None if it is none of ours (or of a version that cannot be read)."""
+class Header(Struct, frozen=True):
+    """What a record of any version says."""
+
+    run_id: str
+    task_id: str
+    version: int = VERSION
+
+
+def record_from_json(content: bytes, task_id: TaskId, run_id: RunId) -> RunRecord:
+    """The record in the `run.json` of this run. Raises `RecordUnreadable`.
+
+    The folder says which task a record belongs to: that of a task that was renamed or copied names the other one.
+    """
     try:
-        return msgspec.json.decode(content, type=RunRecord)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        header = msgspec.json.decode(content, type=Header)
+        if header.version > VERSION:
+            raise RecordUnreadable(run_id, f"it was written by a newer version of this program ({header.version})")
+        if header.run_id != run_id:
+            raise RecordUnreadable(run_id, f"it is that of run '{printable(header.run_id)}'")
+        record = msgspec.json.decode(content, type=RunRecord)
+    except UNPARSABLE as error:
+        raise RecordUnreadable(run_id, printable(str(error), 200)) from None
+    epoch = record.epoch or int(record.started_at is not None)  # the first version had none
+    return msgspec.structs.replace(record, task_id=task_id, epoch=epoch)
+
+
+def task_in_record(content: bytes) -> str | None:
+    """The task that a record names itself; None if it cannot be read."""
+    try:
+        return msgspec.json.decode(content, type=Header).task_id
+    except UNPARSABLE:
         return None
+
+
+def unreadable_record(task_id: TaskId, run_id: RunId, problem: str, modified: float) -> RunRecord:
+    """What is shown in place of a record that cannot be used; it is never written. `modified` is in seconds since 1970.
+
+    The state is ERROR, because nothing will change it before a person has repaired the file.
+    """
+    at = datetime.fromtimestamp(modified, UTC)
+    message = f"The record of this run, tasks/{task_id}/runs/{run_id}/run.json, cannot be used: {problem}."
+    return RunRecord(
+        run_id=run_id,
+        task_id=task_id,
+        test_case=None,
+        browser_config=None,
+        run_type=RunType.AGENTIC,
+        origin=Origin.WEB_UI,
+        queued_at=at,
+        outcome=Outcome(State.ERROR, Reason.LOST, message, at),
+        version=UNREADABLE,
+    )
 
 
 def record_to_job_meta(record: RunRecord) -> dict[str, Any]:

@@ -24,6 +24,9 @@ class Interruption(NamedTuple):
 STOPPED = Interruption(Reason.STOPPED, "The run was stopped by a user.")
 SHUT_DOWN = Interruption(Reason.INTERRUPTED, "The run was interrupted because its worker was shut down.")
 WORKER_DIED = Interruption(Reason.INTERRUPTED, "The run was interrupted: the worker that executed it died.")
+MOVED = Interruption(
+    Reason.LOST, "The folder of the task was renamed or copied before the run was over; the run ends here."
+)
 HORSE_DIED = Interruption(Reason.INTERRUPTED, "The run was interrupted: the process that executed it was ended.")
 
 

@@ -1,7 +1,6 @@
 """A run as a list knows it, read from the disk: its record is written before its job is enqueued and at each change of
 its state, so no list needs Redis."""
 
-import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from jobs.queue.records import read_record
+from jobs.queue.records import show_record
 from jobs.run.document import RunItem, duration
 from jobs.run.record import RunRecord, has_final_word, record_of_file
 from jobs.run.state import Origin, Reason, RunType, State
@@ -18,7 +17,6 @@ from jobs.run.steps import count_steps
 from jobs.run.test_case import BrowserConfig, TestCase
 from runner.files import Identity, file_identity
 from runner.ids import RunId, TaskId
-from runner.log import log_event
 from runner.project.run_files import RunFiles, is_abandoned
 
 SETTLING_SECONDS = 2.0  # for which a CLI may still touch its file after it has written the result
@@ -114,13 +112,10 @@ class EntryReader:
             has_result = entry.state.is_final and entry.reason is not Reason.LOST
             if not (has_result and _is_old(files)):  # else it may be settled now
                 return entry
-        try:
-            record = read_record(self._files.folder(task_id, run_id)) if files.record else None
-        except OSError as error:  # one that cannot be read must not hide the others
-            log_event("record_unreadable", level=logging.WARNING, run=run_id, task=task_id, error=error.strerror)
-            return None
+        record = show_record(self._files.folder(task_id, run_id)) if files.record else None
         if record is not None:
-            return self._entry(record, files, self._steps(record), is_settled=record.outcome is not None)
+            is_settled = record.outcome is not None and record.is_readable
+            return self._entry(record, files, self._steps(record), is_settled=is_settled)
         reading = self._files.read_unredacted(task_id, run_id)
         record = record_of_file(task_id, run_id, reading, abandoned=files.abandoned)
         if record is None:

@@ -58,7 +58,7 @@ class RunHistory:
             if known is None or not (self._is_fresh() or self._is_true()):
                 began = time.monotonic()
                 self._files.check_project()
-                before: Mapping[TaskId, TaskRuns] = known.tasks if known is not None else {}
+                before: Mapping[TaskId, TaskRuns] = known.as_read if known is not None else {}
                 tasks_now = self._files.tasks_version()
                 task_ids = takewhile(lambda _: not self._given_up, self._files.task_ids())
                 now = {task_id: self._update(task_id, before.get(task_id)) for task_id in task_ids}
@@ -97,7 +97,7 @@ class RunHistory:
         index, began, computed = self.known, time.monotonic(), time.thread_time()
         if index is None or not are_same(self._files.known_version(None), (self._known_tasks,)):
             return False
-        if not all(map(self._is_task_same, index.tasks, index.tasks.values())):
+        if not all(map(self._is_task_same, index.as_read, index.as_read.values())):
             return False
         self._look_seconds, self._looked_at = time.thread_time() - computed, began
         return True

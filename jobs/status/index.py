@@ -1,7 +1,7 @@
 """All runs of the project at one time, newest first: filtered, searched, paged and counted. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 import msgspec
@@ -38,8 +38,9 @@ class Index:
     """The runs of all tasks. It never changes; when a run does, there is another index."""
 
     def __init__(self, tasks: Mapping[TaskId, TaskRuns]) -> None:
-        self.tasks = tasks
-        every = [entry for runs in tasks.values() for entry in runs.entries.values()]
+        self.as_read = tasks
+        self.tasks = without_doubles(tasks)
+        every = [entry for runs in self.tasks.values() for entry in runs.entries.values()]
         self.newest_first = sorted(every, key=lambda entry: (entry.queued_at, entry.run_id), reverse=True)
         self._selections: dict[tuple[object, ...], Sequence[Entry]] = {}
 
@@ -47,8 +48,9 @@ class Index:
         return next((runs.entries[run_id] for runs in self.tasks.values() if run_id in runs.entries), None)
 
     def task_of(self, run_id: RunId) -> TaskId | None:
-        """The task of this run, or of this file that is no run of its own."""
-        return next((task_id for task_id, runs in self.tasks.items() if run_id in runs.every), None)
+        """The task of this run, or of this file that is no run of its own; None also if several tasks have it."""
+        found = [task_id for task_id, runs in self.tasks.items() if run_id in runs.every]
+        return found[0] if len(found) == 1 else None
 
     def page(self, query: RunListQuery, task_id: TaskId | None) -> Page[Entry]:
         """The runs that match the query; those of one task, if that is given."""
@@ -87,6 +89,20 @@ class Index:
             if (entry.task_id in by_task if entry.test_case is None else entry.test_case in by_case)
             or search in entry.run_id
         ]
+
+
+def without_doubles(tasks: Mapping[TaskId, TaskRuns]) -> Mapping[TaskId, TaskRuns]:
+    """The same without files that are named as a run which another task has accepted: they are no runs of their own."""
+    ids = {run_id for runs in tasks.values() for run_id in runs.entries}
+    if len(ids) == sum(len(runs.entries) for runs in tasks.values()):
+        return tasks
+    accepted = {id for runs in tasks.values() for id, entry in runs.entries.items() if not entry.is_made_by_hand}
+    return {task_id: _without_doubles(runs, accepted) for task_id, runs in tasks.items()}
+
+
+def _without_doubles(runs: TaskRuns, accepted: Set[RunId]) -> TaskRuns:
+    kept = {id: entry for id, entry in runs.entries.items() if not (entry.is_made_by_hand and id in accepted)}
+    return runs if len(kept) == len(runs.entries) else runs._replace(entries=kept, statistics=count_runs(kept.values()))
 
 
 def _fits(entry: Entry, query: RunListQuery, task_id: TaskId | None) -> bool:

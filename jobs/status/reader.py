@@ -15,9 +15,10 @@ from anyio import to_thread
 from redis.asyncio import Redis as AsyncRedis
 
 from jobs.queue.job import NO_JOB, JobView, view_job
-from jobs.queue.records import read_record
+from jobs.queue.records import find_folder, find_task, show_record
 from jobs.run.document import newest, run_document, state_of
 from jobs.run.record import RunRecord, has_final_word, record_of_file
+from jobs.run.state import JobState
 from jobs.status.cache import CacheEntry, RenderedJSON, ResponseCache, render_json
 from jobs.status.history import RunHistory, current_task
 from runner.errors import NoSuchRun, ProjectGone
@@ -125,7 +126,7 @@ class RunReader:
 
     async def log(self, run_id: str) -> Path:
         """Where the run's log is (it may not be there yet). Raises `NotFound`."""
-        return (await to_thread.run_sync(self._files.find_folder, run_id)).log
+        return (await to_thread.run_sync(find_folder, self._files, run_id)).log
 
     async def _find(self, run_id: RunId) -> Paths:
         """Where the run's files are, as far as that is known without reading them. Raises `NotFound`."""
@@ -133,7 +134,7 @@ class RunReader:
         if index is None or not self._history.is_quick:
             task_id = await to_thread.run_sync(self._find_by_reading, run_id)
         else:
-            task_id = index.task_of(run_id) or self._files.find_task(run_id)
+            task_id = index.task_of(run_id) or find_task(self._files, run_id)
         if task_id is None:
             task_id = await self._find_in_redis(run_id)
         return self._paths(self._files.folder(task_id, run_id), run_id)
@@ -143,18 +144,21 @@ class RunReader:
         with suppress(ProjectGone):
             if self._history.known is not None:
                 self._history.index()
-        return self._files.find_task(run_id)
+        return find_task(self._files, run_id)
 
     async def _find_in_redis(self, run_id: RunId) -> TaskId:
-        """The task of a run that is not on the disk: only Redis can know it, when the project's folder is gone."""
+        """The task of a run that this machine does not find on the disk: the project's folder is gone, or is on a
+        network disk, where another machine has accepted the run in this moment."""
+        state, record, *_ = await view_job(self._redis, run_id)
         try:
             self._files.check_project()
         except ProjectGone:
-            record = (await view_job(self._redis, run_id)).record
             if record is None:
                 raise
             return record.task_id
-        raise NoSuchRun(run_id)
+        if record is None or state not in (JobState.WAITING, JobState.STARTED):
+            raise NoSuchRun(run_id)
+        return record.task_id
 
     def _paths(self, folder: RunFolder, traversal_id: RunId) -> Paths:
         task_id, traversal = folder.task_id, self._files.traversal_path(folder.task_id, traversal_id)
@@ -199,11 +203,11 @@ class RunReader:
     def _read(self, folder: RunFolder, job: JobView, last_good: Traversal | None) -> CacheEntry[Fingerprint]:
         """Make the document from the present files. Raises `NotFound`."""
         record_identity = file_identity(folder.record)
-        on_disk = read_record(folder)
+        on_disk = show_record(folder)
         accepted = newest(job.record, on_disk)
         paths = self._paths(folder, folder.run_id if accepted is None else accepted.file_id)
         failed = accepted is not None and state_of(accepted, job.state).state.is_failure
-        over = on_disk is not None and accepted is not None and accepted.outcome is not None
+        over = on_disk is not None and on_disk.is_readable and accepted is not None and accepted.outcome is not None
         paths = paths._replace(stop=None if over else paths.stop, log=folder.log if failed else None)
         # Before the rest is read, so that a change meanwhile is noticed the next time.
         files = self._stat(paths)._replace(record=record_identity)

@@ -12,8 +12,8 @@ import msgspec
 from redis.exceptions import RedisError
 
 from jobs.queue.connection import stop_waiting, without_waiting
-from jobs.queue.job import Job, restore_if_lost
-from jobs.queue.records import close_executed, save_record
+from jobs.queue.job import Job, restore_if_lost, save_to_job
+from jobs.queue.records import change_record, close_executed, read_record
 from jobs.run.record import RunRecord
 from jobs.run.verdict import (
     SHUT_DOWN,
@@ -28,8 +28,8 @@ from jobs.worker.adopt import FileSearch
 from runner.cli.command import ProcessExit, Replay, build_command
 from runner.cli.output import last_title, last_words
 from runner.cli.process import CliProcess
-from runner.errors import CommandNotStarted
-from runner.files import read_tail
+from runner.errors import CommandNotStarted, OwnershipLost, RecordUnreadable
+from runner.files import Identity, identity_now, read_tail
 from runner.log import log_event
 from runner.project.run_files import RunFiles
 from runner.project.run_folder import RunFolder
@@ -95,27 +95,36 @@ class Execution:
         job: Job,
         folder: RunFolder,
         record: RunRecord,
+        worker_pid: int,
         files: RunFiles,
         settings: Settings,
         shutdown: ShutdownFlag,
     ) -> None:
         self.job, self.folder, self.record = job, folder, record
         self._files, self._settings, self._shutdown = files, settings, shutdown
-        self._search = FileSearch(files, folder, job.connection, settings.run_ttl)
-        self._worker_pid = os.getppid()
+        self._search = FileSearch(files, folder)
+        self._worker_pid = worker_pid
+        self._seen: Identity | None = None  # of the record, when it was found to be ours
         self._job_checked = 0.0
 
     def run(self) -> RunRecord:
-        """Run the CLI to its end, however it comes; returns the record with the outcome."""
+        """Run the CLI to its end, however it comes; returns the record with the outcome.
+
+        Raises `OwnershipLost` and `RecordUnreadable` as soon as another process owns the run; the CLI is ended then.
+        """
         result = self._run_cli()
-        self.record = self._with_file(cli_ended=True)
+        succeeded = result.exit is not None and result.exit.exit_code == 0 and result.interruption is None
+        try:
+            self.record = self._with_file(cli_succeeded=succeeded)
+        except OSError as error:
+            log_event("housekeeping_failed", level=logging.WARNING, run=self.record.run_id, error=error)
         return close_executed(self.folder, self.record, result, self.job, self._files)
 
     def _run_cli(self) -> CliResult:
         record, redactor = self.record, self._files.redactor(self.record.task_id)
-        command = build_command(self._settings, record.task_id, record.run_id, os.environ, self._replay())
+        command = build_command(self._settings, self.folder, os.environ, self._replay())
         try:
-            process = CliProcess(command, record.run_id, self.folder.log, redactor)
+            process = CliProcess(command, self.folder, redactor)
         except CommandNotStarted as error:
             return CliResult(None, start_error=str(error))
         log_event("started", run=record.run_id, task=record.task_id, pid=process.pid)
@@ -131,11 +140,28 @@ class Execution:
         """Wait for the CLI, or end it as soon as there is a reason to interrupt it."""
         limits = Limits(self._settings, time.monotonic())
         while (process_exit := process.wait(TICK)) is None:
+            if self._is_lost():
+                process.end(0)
+                raise OwnershipLost(self.record.run_id)
             interruption = self._requested_end() or limits.exceeded(time.monotonic(), self._activity(process))
             if interruption is not None:
                 return process.end(self._grace()), interruption
             self._maintain()
         return process_exit, None
+
+    def _is_lost(self) -> bool:
+        """Whether another process has closed or taken over the run. A disk that does not answer is no other owner."""
+        try:
+            identity = identity_now(self.folder.record)
+            if identity is not None and identity == self._seen:
+                return False
+            record = read_record(self.folder)
+        except RecordUnreadable:
+            return True
+        except OSError:
+            return False
+        self._seen = identity
+        return record is None or record.outcome is not None or record.epoch != self.record.epoch
 
     def _requested_end(self) -> Interruption | None:
         return STOPPED if self.folder.stop_requested() else self._leaving()
@@ -144,7 +170,7 @@ class Execution:
         """Why this process has to end soon; None if it has not."""
         if self._shutdown.is_set:
             return SHUT_DOWN
-        return WORKER_DIED if os.getppid() != self._worker_pid else None
+        return None if self._worker_pid in (os.getppid(), os.getpid()) else WORKER_DIED
 
     def _grace(self) -> float:
         """Seconds that the CLI has to end by itself."""
@@ -159,10 +185,10 @@ class Execution:
         """Keep record and job up to date while the CLI runs, without waiting for Redis; a failure is repaired later."""
         try:
             with without_waiting(self.job.connection):
-                record = self._with_file(cli_ended=False)
+                record = self._with_file(cli_succeeded=False)
                 if record is not self.record:
-                    save_record(self.job, self.folder, record)
-                    self.record = record
+                    self.record = change_record(self.folder, record.epoch, traversal_id=record.traversal_id)
+                    save_to_job(self.job, self.record)
                 self._check_job()
         except (RedisError, OSError) as error:
             log_event("housekeeping_failed", level=logging.WARNING, run=self.record.run_id, error=error)
@@ -175,11 +201,11 @@ class Execution:
         if restore_if_lost(self.job):
             log_event("job_restored", run=self.record.run_id)
 
-    def _with_file(self, *, cli_ended: bool) -> RunRecord:
-        """The record with the ID of the run's file, if that is known by now. Needs Redis to adopt a file only."""
+    def _with_file(self, *, cli_succeeded: bool) -> RunRecord:
+        """The record with the ID of the run's file, if that is known by now. Raises `OSError`."""
         if self.record.traversal_id is not None:
             return self.record
-        found = self._search.find(cli_ended=cli_ended)
+        found = self._search.find(cli_succeeded=cli_succeeded)
         return self.record if found is None else msgspec.structs.replace(self.record, traversal_id=found)
 
     def _replay(self) -> Replay | None:

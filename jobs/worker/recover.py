@@ -1,187 +1,251 @@
-"""Recovery: end runs that no worker executes any more, and enqueue accepted runs that Redis has lost.
+"""Recovery: end runs that no worker executes any more, enqueue accepted runs that Redis has lost, free turns.
 
-Every worker does this all the time; a lock in Redis lets one do it at a time. The decisions are made from the run's
-record, its job, and the heartbeat of the worker that has it.
+One worker of a queue leads and does this, in rounds. It goes by what is on the disk: each run that is open there must
+be in the queue, or in the hands of a worker whose heartbeat names it. Nothing is done about a run before it was out of
+place in two rounds, so what is just under way has time to arrive; and all that is done is decided by the run's record,
+so that it does no harm if a second worker believes that it leads.
 """
 
-import time
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from redis import Redis
+import msgspec
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import LockError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.lock import Lock
 
 from jobs.queue.heartbeat import is_executing
 from jobs.queue.job import (
+    BaseWorker,
     Job,
     Queue,
-    clean_rate_limits,
+    delete_job_key,
     enqueue,
     fetch_job,
-    is_queued_or_started,
     job_state,
-    make_queue,
     record_of_job,
-    return_stray,
-    started_jobs,
-    stray_ids,
     task_of_job,
 )
-from jobs.queue.records import close_interrupted, close_run, read_record
+from jobs.queue.places import (
+    QueueView,
+    drop_popped,
+    end_job,
+    forget_expired,
+    give_turns,
+    return_popped,
+    view_queue,
+)
+from jobs.queue.records import close_run, close_unstarted, find_task, read_record, show_record, was_moved
 from jobs.run.record import RunRecord
-from jobs.run.state import JobState, State
-from jobs.run.verdict import STOPPED, WORKER_DIED, Interruption
+from jobs.run.state import JobState
+from jobs.run.verdict import MOVED, STOPPED, WORKER_DIED
+from jobs.worker.execute import close_dead
+from jobs.worker.sweep import Sweeps
+from runner.cli.machine import machine_id
 from runner.cli.process import end_processes
-from runner.ids import RunId, TaskId
+from runner.errors import OwnershipLost, RecordUnreadable
+from runner.files import Identity, file_identity
+from runner.ids import RunId, TaskId, parse_run_id
 from runner.log import log_event
+from runner.project.removal import remove
 from runner.project.run_files import RunFiles
+from runner.project.run_folder import RunFolder, unfinished_folders
 from runner.settings import Settings
 
-LOCK_KEY = "bugninja-runner:recovery"
-LOCK_SECONDS = 60
-SETTLING_SECONDS = 15  # how long an accepted run may be on its way into the queue
-
-
-def close_orphan(
-    files: RunFiles,
-    task_id: TaskId,
-    run_id: RunId,
-    interruption: Interruption,
-    job: Job | None = None,
-    known: RunRecord | None = None,
-) -> RunRecord | None:
-    """End what is left of a run whose worker or work-horse died, and record the end: STOPPED if that was requested.
-
-    `known` stands in for a record that cannot be found. Returns the record that stands then; None if there is none.
-    """
-    end_processes(run_id)
-    folder = files.folder(task_id, run_id)
-    record = read_record(folder) or known
-    if record is None:
-        return None
-    return close_interrupted(folder, record, STOPPED if folder.stop_requested() else interruption, job, files)
-
-
-def handle_redelivery(files: RunFiles, record: RunRecord, job: Job) -> State:
-    """The state of a run whose job was delivered again. Closes the run if its worker died."""
-    if record.outcome is not None:
-        return record.state
-    if record.worker != job.worker_name and is_executing(job.connection, record.worker, record.run_id):
-        return record.state
-    closed = close_orphan(files, record.task_id, record.run_id, WORKER_DIED, job, record)
-    return State.ERROR if closed is None else closed.state
+ROUND_SECONDS = 5.0  # from the end of one round to the next
+LEAD_SECONDS = 3 * ROUND_SECONDS  # after which another worker leads if the present leader says nothing
+CLEANING_ROUNDS = 60  # between two times that everything which is over is cleaned away
+NO_TURN_LIMIT = 1000  # turns of a task that are given where RUNS_PER_TASK sets no limit (any more)
 
 
 class Recovery:
-    """Looks after the runs of one queue. Remembers which are over, so that each of those is read once."""
+    """Looks after the runs of one queue."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        queue: Queue,
-        files: RunFiles,
-        fail: Callable[[Job, str], None],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """`fail` ends a job whose worker is gone, with a message for RQ; `clock` gives seconds that only grow."""
-        self._settings, self._queue, self._files = settings, queue, files
-        self._redis: Redis = queue.connection
-        self._fail, self._clock = fail, clock
-        self._over: set[RunId] = set()
-        self._suspects: set[RunId] = set()
-        self._strays: set[str] = set()
-        self._jobs_to_end: set[RunId] = set()
-        self._without_job_since: dict[RunId, float] = {}
+    def __init__(self, settings: Settings, worker: BaseWorker, files: RunFiles) -> None:
+        """`worker` ends jobs as RQ would; its connection must be one that does not wait."""
+        self._settings, self._worker, self._files = settings, worker, files
+        self._queue: Queue = worker.queues[0]
+        self._redis = worker.connection
+        key = f"bugninja-runner:recovery:{self._queue.name}"
+        self._lead = Lock(self._redis, key, timeout=LEAD_SECONDS, blocking=False, thread_local=False)
+        self._sweeps = Sweeps(self._redis)
+        self._over: dict[TaskId, set[RunId]] = {}
+        self._unstarted: dict[RunFolder, Identity | None] = {}
+        self._seen: set[tuple[str, str]] = set()  # what was out of place, and how, in the last round
+        self._now: set[tuple[str, str]] = set()  # and in this one
+        self._unfinished: set[str] = set()
+        self._rounds = 0
 
-    def run_once(self) -> None:
-        """Look at everything once, unless another worker does so. Raises redis's errors and `OSError`."""
-        if not self._redis.set(LOCK_KEY, "taken", nx=True, ex=LOCK_SECONDS):
+    def round(self) -> Iterator[None]:
+        """Look at everything once, step by step, if this worker leads. Raises redis's errors; a fault in one run is
+        logged, and the next is looked at."""
+        if not self._leads():
             return
-        try:
-            self._return_strays()
-            for record in self._unfinished():
-                self._recover(record)
-            self._end_jobs_of_ended_runs()
-            clean_rate_limits(self._redis)
-        finally:
-            self._redis.delete(LOCK_KEY)
-
-    def _unfinished(self) -> Iterator[RunRecord]:
+        view = view_queue(self._queue)
+        open_runs: set[str] = set()
         for task_id in list(self._files.task_ids()):
-            for run_id in self._files.run_ids(task_id) - self._over:
-                record = read_record(self._files.folder(task_id, run_id))
-                if record is None:
-                    continue
-                if record.outcome is not None:
-                    self._over.add(run_id)
-                else:
-                    yield record
+            for run_id in self._open_runs(task_id):
+                folder = self._files.folder(task_id, run_id)
+                if not (run_id in view.waiting and self._is_unstarted(folder)):
+                    with self._guard(run_id):
+                        self._recover(folder, view)
+                    yield
+                if run_id not in self._over[task_id]:
+                    open_runs.add(run_id)
+        for job_id in sorted(view.popped - open_runs):
+            with self._guard(job_id):
+                self._drop_stray(job_id)
+        for job_id in sorted((view.turns.keys() | view.started) - open_runs):
+            with self._guard(job_id):
+                self._end_job(job_id, view.turns.get(job_id))
+            yield
+        give_turns(self._queue, self._free_limits(view), self._limit)
+        if self._rounds % CLEANING_ROUNDS == 0:
+            self._clean(view)
+        self._rounds += 1
+        self._seen, self._now = self._now, set()
 
-    def _recover(self, record: RunRecord) -> None:
-        job = fetch_job(self._redis, record.run_id)
-        if record.started_at is None and self._files.folder(record.task_id, record.run_id).stop_requested():
-            self._close(record, job, STOPPED)
-        elif job is None:
-            self._without_job(record)
+    def leave(self) -> None:
+        """Let another worker lead at once. Raises redis's errors."""
+        if self._lead.owned():
+            self._lead.release()
+
+    @property
+    def _limit(self) -> int:
+        return self._settings.runs_per_task or NO_TURN_LIMIT
+
+    def _leads(self) -> bool:
+        try:
+            return bool(self._lead.reacquire())
+        except LockError:
+            return bool(self._lead.acquire())
+
+    @contextmanager
+    def _guard(self, run_id: str) -> Iterator[None]:
+        """Inside it a fault is logged, of whatever type, unless it says that Redis is away."""
+        try:
+            yield
+        except (RedisConnectionError, RedisTimeoutError):
+            raise
+        except (OwnershipLost, RecordUnreadable) as error:
+            log_event("not_recovered", run=run_id, error=error)
+        except Exception as error:  # noqa: BLE001 (whatever it is, it must not hide the next run)
+            log_event("recovery_failed", level=logging.ERROR, run=run_id, error=f"{type(error).__name__}: {error}")
+
+    def _is_due(self, run_id: str, what: str) -> bool:
+        """Whether this was so in the last round, too."""
+        self._now.add((run_id, what))
+        return (run_id, what) in self._seen
+
+    def _open_runs(self, task_id: TaskId) -> list[RunId]:
+        ids = self._files.run_ids(task_id)
+        over = self._over.setdefault(task_id, set())
+        over &= ids
+        return sorted(ids - over)
+
+    def _is_unstarted(self, folder: RunFolder) -> bool:
+        """Whether the record is the one in which the run was found not to be started."""
+        return folder in self._unstarted and self._unstarted[folder] == file_identity(folder.record)
+
+    def _recover(self, folder: RunFolder, view: QueueView) -> None:
+        self._unstarted.pop(folder, None)
+        identity, record = file_identity(folder.record), read_record(folder)
+        if record is None:
+            return  # it was just deleted
+        if record.outcome is not None:
+            self._over[folder.task_id].add(folder.run_id)
+        elif was_moved(folder):
+            close_dead(self._files, folder, record, MOVED)
+        elif record.epoch:
+            self._recover_started(folder, record)
         else:
-            self._without_job_since.pop(record.run_id, None)
-            self._with_job(record, job)
+            self._unstarted[folder] = identity
+            self._recover_unstarted(folder, record, view)
 
-    def _with_job(self, record: RunRecord, job: Job) -> None:
-        recorded, state = record_of_job(job), job_state(job)
-        if recorded is not None and recorded.outcome is not None:
-            close_run(self._files.folder(record.task_id, record.run_id), recorded, recorded.outcome, None)
-        elif state is JobState.CANCELED:
-            self._close(record, job, STOPPED)
-        elif state in (JobState.STARTED, JobState.ENDED):
-            self._close_if_orphaned(record, job, job.worker_name or record.worker)
-
-    def _without_job(self, record: RunRecord) -> None:
-        if record.started_at is not None:
-            self._close_if_orphaned(record, None, record.worker)
+    def _recover_unstarted(self, folder: RunFolder, record: RunRecord, view: QueueView) -> None:
+        if record.run_id in view.waiting:
             return
-        since = self._without_job_since.setdefault(record.run_id, self._clock())
-        if self._clock() - since > SETTLING_SECONDS:
+        if record.run_id in view.popped:  # and if its worker died then, it stays there
+            if self._is_due(record.run_id, "popped"):
+                return_popped(self._queue, record.run_id)
+                log_event("job_returned", run=record.run_id)
+            return
+        job = fetch_job(self._redis, record.run_id)
+        if self._has_ended(folder, record, job):
+            return
+        if job is not None and job_state(job) is JobState.CANCELED:
+            close_unstarted(folder, record, STOPPED, job)
+        elif self._is_due(record.run_id, "not enqueued"):
+            delete_job_key(self._redis, record.run_id)
+            enqueue(self._queue, record, self._settings)
             log_event("enqueued_again", run=record.run_id, task=record.task_id)
-            enqueue(make_queue(self._redis, self._settings.queue_name), record, self._settings)
 
-    def _close_if_orphaned(self, record: RunRecord, job: Job | None, worker: str | None) -> None:
-        """Close a run that no heartbeat names, in two rounds: heartbeats may be lost together with Redis."""
-        if is_executing(self._redis, worker, record.run_id):
-            self._suspects.discard(record.run_id)
-        elif record.run_id not in self._suspects:
-            self._suspects.add(record.run_id)
-        else:
-            stopped = self._files.folder(record.task_id, record.run_id).stop_requested()
-            self._close(record, job, STOPPED if stopped else WORKER_DIED)
+    def _recover_started(self, folder: RunFolder, record: RunRecord) -> None:
+        if is_executing(self._redis, record.worker, record.run_id):
+            return
+        job = fetch_job(self._redis, record.run_id)
+        if self._has_ended(folder, record, job) or not self._is_due(record.run_id, "not executed"):
+            return
+        close_dead(self._files, folder, record, WORKER_DIED, job)
+        if record.machine in (None, machine_id()):
+            end_job(self._worker, record.run_id, WORKER_DIED.message, None)
 
-    def _close(self, record: RunRecord, job: Job | None, interruption: Interruption) -> None:
-        close_orphan(self._files, record.task_id, record.run_id, interruption, job, record)
-        if job is not None and is_queued_or_started(job):
-            self._fail(job, interruption.message)
-
-    def _end_jobs_of_ended_runs(self) -> None:
-        """A job whose run was closed while Redis was away is still started for RQ, and its task's next run waits.
-
-        It is ended when that was so in two rounds: its worker may just be about to do so itself.
-        """
-        ended = {run_id: job for run_id, job in started_jobs(self._queue) if self._is_over(run_id, job)}
-        for run_id in ended.keys() & self._jobs_to_end:
-            log_event("job_ended", run=run_id)
-            self._fail(ended[run_id], "The run is over; its worker could not reach Redis.")
-        self._jobs_to_end = {*ended}
-
-    def _is_over(self, run_id: RunId, job: Job) -> bool:
-        task_id = task_of_job(job)
-        if task_id is None or is_executing(self._redis, job.worker_name, run_id):
+    def _has_ended(self, folder: RunFolder, record: RunRecord, job: Job | None) -> bool:
+        """Whether Redis alone knows how the run ended, since the disk was full: now the disk does."""
+        kept = None if job is None else record_of_job(job)
+        if kept is None or kept.outcome is None:
             return False
-        record = read_record(self._files.folder(task_id, run_id))
-        return record is not None and record.outcome is not None
+        close_run(folder, msgspec.structs.replace(kept, epoch=record.epoch), kept.outcome, None)
+        return True
 
-    def _return_strays(self) -> None:
-        """A job that a worker popped, and died before it began, stands in RQ's intermediate queue: put it back.
+    def _drop_stray(self, job_id: str) -> None:
+        if self._is_due(job_id, "popped"):
+            drop_popped(self._queue, job_id)
+            log_event("job_dropped", run=job_id)
 
-        It is put back when it stood there in two rounds.
-        """
-        strays = stray_ids(self._queue)
-        for job_id in strays & self._strays:
-            return_stray(self._queue, job_id)
-        self._strays = strays
+    def _end_job(self, job_id: str, turn: str | None) -> None:
+        """End a job whose run is over: its worker could not, and the next run of the task waits for it. Not before all
+        processes of the run are gone, which only a worker on their machine can see."""
+        job = fetch_job(self._redis, job_id)
+        task_id = task_of_job(job) if job is not None else self._task_of(job_id)
+        run_id = parse_run_id(job_id)
+        folder = self._files.folder(task_id, run_id) if run_id is not None and task_id is not None else None
+        record = None if folder is None else show_record(folder)
+        if record is not None and is_executing(self._redis, record.worker, job_id):
+            return
+        if not self._is_due(job_id, "over"):
+            self._sweeps.note(job_id, record.machine if record else None)
+            return
+        if folder is None or record is None or record.machine is None:
+            is_clean = True
+        elif record.machine == machine_id():
+            is_clean = end_processes(folder.path) == 0
+        else:
+            is_clean = self._sweeps.since_noted(job_id, record.machine)
+        if is_clean:
+            end_job(self._worker, job_id, "The run is over; its worker could not end the job.", turn)
+            log_event("job_ended", run=job_id)
+
+    def _task_of(self, job_id: str) -> TaskId | None:
+        run_id = parse_run_id(job_id)
+        return None if run_id is None else find_task(self._files, run_id)
+
+    def _free_limits(self, view: QueueView) -> list[str]:
+        """The keys of rate limits where runs wait although a turn is free."""
+        taken = [*view.turns.values()]
+        return [key for key, waits in view.limits.items() if waits and taken.count(key) < self._limit]
+
+    def _clean(self, view: QueueView) -> None:
+        """Forget what is over, and delete what a process left that died while it accepted or deleted a run."""
+        forget_expired(self._queue, [key for key, waits in view.limits.items() if not waits], self._settings.run_ttl)
+        found = {
+            str(path): path
+            for task in list(self._files.task_ids())
+            for path in unfinished_folders(self._files.tasks_root, task)
+        }
+        for name in found.keys() & self._unfinished:
+            with self._guard(name):
+                remove(found[name])
+        self._unfinished = {*found}

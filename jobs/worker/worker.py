@@ -1,46 +1,52 @@
 """The RQ worker of this project: RQ's fork worker, with a heartbeat, recovery, and an end in time."""
 
-import itertools
 import logging
 import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
+from redis import Redis
 from redis.client import Pipeline, PubSub, PubSubWorkerThread
 from redis.exceptions import RedisError
 from rq.exceptions import StopRequested
-from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
 from rq.results import Result
 from rq.utils import now
-from rq.worker import BaseWorker, Worker
+from rq.worker import Worker
 
-from jobs.queue.connection import stop_waiting
+from jobs.queue.connection import impatient, stop_waiting
 from jobs.queue.heartbeat import HEARTBEAT_SECONDS, send_heartbeat
-from jobs.queue.job import EXECUTE_RUN, publish_change, return_popped, save_to_job, task_of_job
-from jobs.run.verdict import HORSE_DIED
-from jobs.worker.execute import execute_run
+from jobs.queue.job import EXECUTE_RUN, is_unusable, make_queue, publish_change, record_of_job, task_of_job
+from jobs.queue.places import drop_popped, end_job, return_popped
+from jobs.queue.records import close_unstarted
+from jobs.run.state import Reason
+from jobs.run.verdict import HORSE_DIED, Interruption
+from jobs.worker.execute import ClaimedJob, claim_run, close_dead, execute_run
 from jobs.worker.execution import HORSE_SECONDS
-from jobs.worker.recover import Recovery, close_orphan
-from runner.errors import SettingsError
-from runner.ids import new_run_id, parse_run_id
+from jobs.worker.recover import ROUND_SECONDS, Recovery
+from jobs.worker.sweep import sweep
+from runner.errors import NoSuchRun, OwnershipLost, RecordUnreadable, SettingsError
+from runner.ids import new_run_id
 from runner.log import configure_logging, log_event
 from runner.project.run_files import project_files
 from runner.settings import read_settings
 
 EARLIER_NAMES = ("jobs.execute.execute_run",)  # of `execute_run`, in jobs that were enqueued before an upgrade
 POP_SECONDS = 1  # how long one blocking pop waits, and so how long an idle worker takes to leave
-RECOVERY_HEARTBEATS = 2  # heartbeats from one round of recovery to the next
+NO_RECORD = "PROJECT_ROOT has no record of the run; was it deleted, or has the web process another PROJECT_ROOT?"
+UNUSABLE_SECONDS = 1.0  # from one try to read a queue that cannot be read to the next
+DONE = object()
 
 
-class RunJob(Job):
+class RunJob(ClaimedJob):
     """A job that can only be a run: the content of Redis cannot make a worker call anything else."""
 
     success_callback = failure_callback = stopped_callback = property(lambda self: None)  # runs have no callbacks
@@ -79,7 +85,10 @@ class RunWorker(Worker):
         configure_logging(self.settings.log_level)
         self._left = threading.Event()
         self._was_born = False
-        self._heartbeat_lock = threading.Lock()
+        self._claimed: RunJob | None = None  # the job of the run that it owns now
+        self._recovery: Recovery | None = None
+        self._stops: SimpleQueue[int] = SimpleQueue()  # PIDs of work-horses that have been told to end
+        self._beating, self._recovering = threading.Lock(), threading.Lock()  # held while that thread does something
         kwargs["job_class"] = RunJob
         super().__init__(queues, name=name or f"{socket.gethostname()}-{os.getpid()}-{new_run_id()[:6]}", **kwargs)
 
@@ -94,12 +103,18 @@ class RunWorker(Worker):
         return POP_SECONDS + 2
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
-        """Work as RQ's worker does, with a heartbeat in a thread of its own."""
-        threading.Thread(target=self._send_heartbeats, name="heartbeat", daemon=True).start()
+        """Work as RQ's worker does, with three threads beside it."""
+        for target in (self._send_heartbeats, self._recover, self._kill_late_horses):
+            threading.Thread(target=target, name=target.__name__, daemon=True).start()
+        log_event("working", worker=self.name, queue=self.queues[0].name, project=self.settings.project_root)
         try:
             return super().work(*args, **kwargs)
         finally:
             self._left.set()
+
+    def run_maintenance_tasks(self) -> None:
+        """Nothing: `Recovery` does what RQ does here, by the records of the runs and without ending this worker when a
+        job cannot be loaded."""
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -108,11 +123,25 @@ class RunWorker(Worker):
         if timeout is None or max_idle_time is not None:
             return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
         while not self._stop_requested:
-            with self._leaving_without_redis():
-                result = super().dequeue_job_and_maintain_ttl(POP_SECONDS, max_idle_time=POP_SECONDS)
+            try:
+                with self._leaving_without_redis():
+                    result = super().dequeue_job_and_maintain_ttl(POP_SECONDS, max_idle_time=POP_SECONDS)
+            except Exception as error:
+                if isinstance(error, StopRequested) or not is_unusable(error):
+                    raise
+                self._drop(getattr(error, "job_id", None), error)  # where RQ's worker would quit, at each start anew
+                continue
             if result is not None:
                 return result
         raise StopRequested
+
+    def _drop(self, job_id: str | None, error: Exception) -> None:
+        """Forget a job in Redis that cannot be loaded; the run that it was for, if there is one, gets a new one."""
+        log_event("job_dropped", level=logging.ERROR, run=job_id, error=f"{type(error).__name__}: {error}")
+        if job_id is None:
+            self._left.wait(UNUSABLE_SECONDS)  # the queue itself may be what cannot be used
+        else:
+            drop_popped(self.queues[0], job_id)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         """As RQ's, which waits for Redis around it for ever; raises `StopRequested` when there is no time for that."""
@@ -120,8 +149,12 @@ class RunWorker(Worker):
             super().heartbeat(timeout, pipeline)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Execute the job; one that was popped when the worker had to leave goes back to the front of its queue."""
-        if not self._stop_requested:
+        """Execute the job, if its run can be claimed; one that was popped when the worker had to leave goes back to the
+        front of its queue."""
+        if self._stop_requested:
+            return_popped(queue, job.id)
+            log_event("job_returned", run=job.id, worker=self.name)
+        elif self._claim(job, queue):
             try:
                 super().execute_job(job, queue)
                 publish_change(self.connection, queue.name, job.id)  # now that the next of its task has come forward
@@ -130,14 +163,44 @@ class RunWorker(Worker):
                     raise
                 self._close_after_horse(job, save=False)
                 raise StopRequested from None
-            return
-        return_popped(queue, job.id)
-        log_event("job_returned", run=job.id, worker=self.name)
+            finally:
+                self._claimed = None
+
+    def _claim(self, job: Job, queue: Queue) -> bool:
+        """Make the run of the job this worker's own; whether it is. If it is not to be started, nothing but its
+        delivery is forgotten: another worker may be executing it, and have the turn of its task."""
+        if not isinstance(job, RunJob):
+            raise TypeError(f"a job of {type(job)}")
+        self._claimed = job  # the heartbeat names it from now on
+        try:
+            job.claim = claim_run(project_files(self.settings), job, task_of_job(job), self.name)
+        except NoSuchRun:
+            log_event("refused", run=job.id, error=NO_RECORD)
+            end_job(self, job.id, NO_RECORD, None)
+        except TimeoutError:  # somebody else holds its lock for long: it comes again, after the others
+            return_popped(queue, job.id, at_front=False)
+        except OSError as error:
+            self._close_unstartable(job, error)
+        else:
+            if job.claim is not None:
+                return True
+            drop_popped(queue, job.id)
+        self._claimed = None
+        return False
+
+    def _close_unstartable(self, job: RunJob, error: OSError) -> None:
+        """Close the run of a job whose start cannot be recorded, so that it is not started at all."""
+        message = f"The run could not be started: its record cannot be written ({error.strerror})."
+        record, files = record_of_job(job), project_files(self.settings)
+        if record is not None:
+            folder = files.folder(record.task_id, record.run_id)
+            close_unstarted(folder, record, Interruption(Reason.CLI_ERROR, message), job)
+        end_job(self, job.id, message, None)
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
-        """As RQ's, but never in the middle of a heartbeat: a lock that its thread holds then (Python 3.11 has one in
-        every `cached_property`) would be held in the work-horse for ever."""
-        with self._heartbeat_lock:
+        """As RQ's, but never while a thread does something: a lock that it holds then (Python 3.11 has one in every
+        `cached_property`) would be held in the work-horse for ever."""
+        with self._beating, self._recovering:
             self._prepare(job)
             super().fork_work_horse(job, queue)
         if self._stop_requested:  # since the job was taken, when there was no horse yet to be signalled
@@ -160,20 +223,22 @@ class RunWorker(Worker):
             self._end_horse()
 
     def _end_horse(self) -> None:
-        """Ask the work-horse to end its run, and kill it if that takes too long. It may just have ended by itself: a
-        signal can come after it was waited for, and before RQ has noted that."""
+        """Ask the work-horse to end its run, and kill it if that takes too long. Called by handlers of signals, too: it
+        takes no lock."""
         pid = self.horse_pid
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        self._stops.put(pid)  # which may interrupt itself
 
-        def kill_if_still_there() -> None:
+    def _kill_late_horses(self) -> None:
+        """Kill what was told to end, and does not in time. It may just have ended by itself: a signal can come after
+        it was waited for, and before RQ has noted that."""
+        while True:
+            pid = self._stops.get()
+            time.sleep(HORSE_SECONDS)
             if self.horse_pid == pid:  # and not 0 meanwhile, which would mean ourselves
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-        killer = threading.Timer(HORSE_SECONDS, kill_if_still_there)
-        killer.daemon = True
-        killer.start()
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
         """The horse died before it could record an outcome: end what it left behind, and record that."""
@@ -187,6 +252,8 @@ class RunWorker(Worker):
     def teardown(self) -> None:
         """Sign off, if Redis is still there."""
         try:
+            if self._recovery is not None:
+                self._recovery.leave()
             Worker.teardown(self)
         except RedisError as error:
             log_event("sign_off_failed", worker=self.name, error=error)
@@ -209,49 +276,54 @@ class RunWorker(Worker):
 
     def _close_after_horse(self, job: Job, *, save: bool) -> None:
         """End what a dead horse left behind; its run has an outcome then. `save` copies it into the job, too."""
-        run_id, task_id = parse_run_id(job.id), task_of_job(job)
-        if run_id is None or task_id is None:
+        if not isinstance(job, RunJob) or job.claim is None:
             return
-        closed = close_orphan(project_files(self.settings), task_id, run_id, HORSE_DIED)
-        if save and closed is not None:
-            save_to_job(job, closed)
+        folder, record, _ = job.claim
+        try:
+            close_dead(project_files(self.settings), folder, record, HORSE_DIED, job if save else None)
+        except (OwnershipLost, RecordUnreadable, OSError) as error:
+            log_event("not_closed", level=logging.WARNING, run=job.id, error=error)
 
     def _send_heartbeats(self) -> None:
-        """Send heartbeats, and every other time look after runs that other workers may have left behind."""
-        recovery = Recovery(self.settings, self.queues[0], project_files(self.settings), partial(fail_job, self))
-        for number in itertools.count():
-            with self._heartbeat_lock:
-                self._stay_registered()
-                current = [execution.job_id for execution in [*self.executions.values()]]
-                send_heartbeat(self.connection, self.name, current[0] if current else None)
-                if number % RECOVERY_HEARTBEATS == 0:
-                    self._recover(recovery)
+        """Do nothing else, so that nothing can delay a heartbeat."""
+        connection = impatient(self.connection)
+        while True:
+            with self._beating, self._logged("heartbeat_failed"):
+                send_heartbeat(connection, self.name, self._claimed.id if self._claimed else None)
+                self._stay_registered(connection)
             if self._left.wait(HEARTBEAT_SECONDS):
                 return
 
-    def _stay_registered(self) -> None:
+    def _stay_registered(self, connection: Redis) -> None:
         """Register this worker again if Redis has forgotten it (it was emptied, say)."""
+        if self._stop_requested or not self._was_born:
+            return
+        if not connection.sismember(self.redis_workers_keys, self.key):
+            self.connection.delete(self.key)
+            self.register_birth()
+            log_event("registered_again", worker=self.name)
+
+    def _recover(self) -> None:
+        """Look after runs that others may have left behind, and after processes on this machine, in small steps."""
+        connection, files = impatient(self.connection), project_files(self.settings)
+        queue = make_queue(connection, self.queues[0].name)
+        self._recovery = recovery = Recovery(
+            self.settings, Worker([queue], name=self.name, connection=connection, serializer=queue.serializer), files
+        )
+        while not self._left.is_set():
+            with self._recovering, self._logged("sweep_failed"):
+                sweep(files, connection)
+            steps, done = recovery.round(), False
+            while not done and not self._left.is_set():
+                done = True
+                with self._recovering, self._logged("recovery_failed"):
+                    done = next(steps, DONE) is DONE
+            self._left.wait(ROUND_SECONDS)
+
+    @contextmanager
+    def _logged(self, event: str) -> Iterator[None]:
+        """Inside it a fault is logged, of whatever type, and the thread goes on."""
         try:
-            if self._stop_requested or not self._was_born:
-                return
-            if not self.connection.sismember(self.redis_workers_keys, self.key):
-                self.connection.delete(self.key)
-                self.register_birth()
-                log_event("registered_again", worker=self.name)
-        except RedisError as error:
-            log_event("register_failed", level=logging.WARNING, worker=self.name, error=error)
-
-    def _recover(self, recovery: Recovery) -> None:
-        try:
-            recovery.run_once()
-        except (RedisError, OSError) as error:
-            log_event("recovery_failed", level=logging.WARNING, worker=self.name, error=error)
-
-
-def fail_job(worker: BaseWorker, job: Job, message: str) -> None:
-    """End a job whose worker is gone: RQ's failed registry, and a free place for the next run of the task."""
-    job.ended_at = now()
-    queue = worker.queues[0]
-    executions: list[Execution | None] = [*job.get_executions()] or [None]
-    for execution in executions:
-        worker.handle_job_failure(job, queue, exc_string=message, execution=execution)
+            yield
+        except Exception as error:  # noqa: BLE001 (a thread that ends is missed by nobody)
+            log_event(event, level=logging.WARNING, worker=self.name, error=f"{type(error).__name__}: {error}")

@@ -1,19 +1,17 @@
 """The whole flow in one process: a fake Redis and RQ's burst worker, but a real CLI process."""
 
-import time
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import fakeredis
-from rq import SimpleWorker
+from rq.job import Job
+from rq.queue import Queue
+from rq.worker import BaseWorker
 from starlette.testclient import TestClient
 
 from app import create_app
-from jobs.queue.job import make_queue
 from jobs.services import Services
 from jobs.worker.recover import Recovery
-from jobs.worker.worker import RunJob, fail_job
+from jobs.worker.worker import RunWorker
 from runner.project.run_files import RunFiles
 from runner.settings import Settings
 from tests.project import Project
@@ -27,7 +25,6 @@ class FakeStack:
         project: Project,
         server: fakeredis.FakeServer | None = None,
         fresh_seconds: float = 0.0,
-        wait_seconds: float = 0.1,
     ) -> None:
         """`fresh_seconds` is 0, so that everything that a test puts on the disk is listed at once."""
         self.project = project
@@ -37,9 +34,7 @@ class FakeStack:
         reader = fakeredis.FakeAsyncRedis(server=self.server)
 
         def build(settings: Settings) -> Services:
-            self.services = Services.build(
-                settings, self.redis, reader, fresh_seconds=fresh_seconds, wait_seconds=wait_seconds
-            )
+            self.services = Services.build(settings, self.redis, reader, fresh_seconds=fresh_seconds)
             return self.services
 
         self.client = TestClient(
@@ -50,8 +45,11 @@ class FakeStack:
         return self.client.post(f"{prefix}/test-runs/execute-configuration/{task}/{config or f'{task}_default'}")
 
     def work(self) -> None:
-        worker = SimpleWorker(["bugninja"], connection=self.redis, job_class=RunJob, serializer="json")
-        worker.work(burst=True, logging_level="ERROR")
+        """Execute all jobs that are in the queue."""
+        self.worker().work(burst=True, logging_level="ERROR")
+
+    def worker(self) -> "InlineWorker":
+        return InlineWorker(["bugninja"], connection=self.redis, serializer="json")
 
     def run(self, task: str) -> Any:
         """The document of a run of the task after a worker has executed it."""
@@ -65,14 +63,37 @@ class FakeStack:
         assert response.status_code == status, response.text
         return response.json()
 
-    def recovery(self, clock: Callable[[], float] = time.monotonic) -> Recovery:
+    def recovery(self) -> "WholeRecovery":
         """The recovery of a worker."""
-        files = RunFiles(self.settings.tasks_root)
-        queue = make_queue(self.redis, "bugninja")
-        worker = SimpleWorker([queue], connection=self.redis, job_class=RunJob, serializer="json")
-        return Recovery(self.settings, queue, files, partial(fail_job, worker), clock)
+        return WholeRecovery(self.settings, self.worker(), RunFiles(self.settings.tasks_root))
 
     def get(self, run_id: str) -> Any:
         response = self.client.get(f"/test-runs/{run_id}")
         assert response.status_code == 200, response.text
         return response.json()
+
+
+class InlineWorker(RunWorker):
+    """The worker of the Procfile, but its work-horse is this very process, and no thread works beside it."""
+
+    work = BaseWorker.work
+
+    def dequeue_job_and_maintain_ttl(self, timeout: int | None, max_idle_time: int | None = None) -> Any:
+        return BaseWorker.dequeue_job_and_maintain_ttl(self, timeout, max_idle_time)
+
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:
+        execution = self.execution
+        assert execution is not None
+        self.perform_job(job, queue, execution)
+
+    def monitor_work_horse(self, job: Job, queue: Queue, execution: Any) -> None:
+        """The horse has ended by itself."""
+
+
+class WholeRecovery(Recovery):
+    """Recovery in whole rounds."""
+
+    def run_once(self) -> None:
+        for _ in self.round():
+            pass
+        self.leave()

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobs.prune import choose, delete_run, main, make_plans
+from jobs.prune import Plan, Pruner, choose, main
+from jobs.queue.idempotency import IdempotencyKeys, Reservation
 from jobs.run.state import Origin, Reason, RunType, State
 from jobs.status.entry import Entry
 from runner.ids import RunId, TaskId
@@ -44,6 +45,12 @@ RUNS = [
 
 def files(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+def old_plans(stack: FakeStack) -> tuple[Pruner, list[Plan]]:
+    """What is to be deleted of runs that are older than 30 days."""
+    pruner = Pruner(stack.project.settings(RUNS_KEEP_DAYS="30"))
+    return pruner, pruner.plans(datetime.now(UTC))
 
 
 @pytest.fixture
@@ -94,11 +101,11 @@ def test_a_run_is_deleted_with_all_that_there_is_of_it(pruned: tuple[FakeStack, 
     stack, ours, hand = pruned
     waiting = stack.post("buy").json()["id"]
     settings = stack.project.settings(RUNS_KEEP_DAYS="30")
-    plans = make_plans(settings, datetime.now(UTC))
+    pruner = Pruner(settings)
+    plans = pruner.plans(datetime.now(UTC))
     assert {plan.entry.run_id for plan in plans} == {ours, hand}
     assert all(plan.size > 2000 for plan in plans)
-    for plan in plans:
-        delete_run(plan, stack.redis)
+    assert all(pruner.delete(plan, stack.redis) for plan in plans)
     left = files(stack.settings.tasks_root / "buy")
     assert not [name for name in left if ours in name or hand in name]
     assert f"runs/{waiting}/run.json" in left
@@ -109,7 +116,7 @@ def test_a_run_is_deleted_with_all_that_there_is_of_it(pruned: tuple[FakeStack, 
         assert stack.client.get(f"/test-runs/{run_id}").status_code == 404
     stack.work()
     assert stack.get(waiting)["current_state"] == "FINISHED"
-    assert make_plans(settings, datetime.now(UTC)) == []
+    assert Pruner(settings).plans(datetime.now(UTC)) == []
 
 
 def test_links_are_deleted_and_not_followed(pruned: tuple[FakeStack, str, str], tmp_path: Path) -> None:
@@ -120,8 +127,8 @@ def test_links_are_deleted_and_not_followed(pruned: tuple[FakeStack, str, str], 
     folder = stack.settings.tasks_root / "buy"
     (folder / "screenshots" / ours / "link").symlink_to(outside)
     (folder / "videos" / f"{ours}-link").symlink_to(outside)
-    for plan in make_plans(stack.project.settings(RUNS_KEEP_DAYS="30"), datetime.now(UTC)):
-        delete_run(plan, stack.redis)
+    pruner, plans = old_plans(stack)
+    assert all(pruner.delete(plan, stack.redis) for plan in plans)
     assert (outside / "precious.txt").exists()
     assert not (folder / "videos" / f"{ours}-link").is_symlink()
 
@@ -129,8 +136,35 @@ def test_links_are_deleted_and_not_followed(pruned: tuple[FakeStack, str, str], 
 def test_the_original_of_a_replay_that_waits_is_kept(pruned: tuple[FakeStack, str, str]) -> None:
     stack, ours, hand = pruned
     stack.send(f"/test-runs/replay-run/{ours}")
-    plans = make_plans(stack.project.settings(RUNS_KEEP_DAYS="30"), datetime.now(UTC))
+    _, plans = old_plans(stack)
     assert [plan.entry.run_id for plan in plans] == [hand]
+
+
+def test_the_original_of_a_replay_that_was_accepted_after_the_plan_is_kept(pruned: tuple[FakeStack, str, str]) -> None:
+    stack, ours, hand = pruned
+    pruner, plans = old_plans(stack)
+    assert {plan.entry.run_id for plan in plans} == {ours, hand}
+    replay = stack.send(f"/test-runs/replay-run/{ours}")["id"]
+    assert {plan.entry.run_id for plan in plans if pruner.delete(plan, stack.redis)} == {hand}
+    stack.work()
+    assert stack.get(ours)["current_state"] == "FINISHED"
+    assert stack.get(replay)["original_run_id"] == ours
+
+
+def test_a_replay_of_a_run_that_was_just_deleted_is_refused(
+    pruned: tuple[FakeStack, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack, ours, _ = pruned
+    pruner, plans = old_plans(stack)
+    reserve = IdempotencyKeys.reserve
+
+    def delete_first(*arguments: Any) -> Reservation:
+        assert all(pruner.delete(plan, stack.redis) for plan in plans)
+        return reserve(*arguments)
+
+    monkeypatch.setattr(IdempotencyKeys, "reserve", delete_first)
+    assert "has no file any more" in stack.send(f"/test-runs/replay-run/{ours}", 409)["detail"]
+    assert stack.client.get("/test-runs").json()["total_count"] == 0
 
 
 def test_without_yes_nothing_is_deleted(pruned: tuple[FakeStack, str, str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ def test_a_redis_that_takes_no_writes_is_named(stack: FakeStack, monkeypatch: py
         raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
 
     stack.project.add_task("buy")
-    monkeypatch.setattr("jobs.queue.job.RateLimitRegistry.register", full)
+    monkeypatch.setattr(stack.redis, "set", full)
     response = stack.post("buy")
     assert response.status_code == 503
     assert "Redis does not take it (command not allowed when used memory > 'maxmemory'.)" in response.json()["detail"]

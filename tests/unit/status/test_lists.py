@@ -62,7 +62,8 @@ def test_a_record_that_cannot_be_read_hides_no_other_run(stack: FakeStack) -> No
     folder = stack.project.add_task("buy")
     write_run(folder, STAMP, by_hand("a"), traversal_bytes([PASSED], "SUCCESSFUL"))
     (folder / "runs" / by_hand("b") / "run.json").mkdir(parents=True)
-    assert ids(listed(stack)) == [by_hand("a")]
+    assert sorted(ids(listed(stack))) == [by_hand("a"), by_hand("b")]
+    assert "it cannot be read (Is a directory)" in stack.get(by_hand("b"))["error_message"]
 
 
 def test_all_runs_are_listed_newest_first_each_once(stack: FakeStack) -> None:
@@ -166,6 +167,7 @@ def test_what_cannot_be_read_hides_nothing(stack: FakeStack) -> None:
         by_hand("half"): ("ERROR", "lost"),
         by_hand("list"): ("ERROR", "lost"),
         by_hand("b"): ("FINISHED", None),
+        "r" * 24: ("ERROR", "lost"),
     }
     assert listed(stack, "?test_case_id=broken")["items"][0]["test_case"]["test_name"] == "broken"
 

@@ -1,7 +1,7 @@
 """Which traversal file a run adopts."""
 
-from jobs.worker.adopt import adoption_key
-from runner.ids import RunId
+from runner.ids import RunId, TaskId
+from runner.project.adoption import adopt, adopter
 from tests.project import PASSED, traversal_bytes
 from tests.unit.fake_stack import FakeStack
 from tests.unit.runs import (
@@ -16,7 +16,7 @@ def test_the_only_new_file_is_adopted_and_marked_as_adopted(stack: FakeStack) ->
     assert (run["current_state"], run["traversal_id"], run["adopted"]) == ("FINISHED", OTHER, True)
     assert run["id"] != OTHER
     assert len(run["brain_states"]) == 2
-    assert stack.redis.get(adoption_key(RunId(OTHER))) == run["id"].encode()
+    assert adopter(stack.settings.tasks_root, TaskId("buy"), RunId(OTHER)) == run["id"]
 
 
 def test_the_file_that_the_cli_names_is_adopted_while_it_runs_and_among_others(stack: FakeStack) -> None:
@@ -37,7 +37,7 @@ def test_a_file_that_was_there_before_or_is_another_runs_is_not_adopted(stack: F
     (folder / "traversals" / f"traverse_20261123_080000_{OTHER}.json").write_bytes(traversal_bytes([PASSED]))
     assert stack.run("buy")["traversal_id"] is None
     (folder / "behaviour").write_text(f"other-id:{THIRD} pass")
-    stack.redis.set(adoption_key(RunId(THIRD)), "another run")
+    assert adopt(stack.settings.tasks_root, TaskId("buy"), RunId(THIRD), RunId("n" * 24))
     assert stack.run("buy")["traversal_id"] is None
 
 

@@ -1,5 +1,6 @@
 """The function that RQ calls, and jobs that are delivered again."""
 
+import shutil
 from typing import Any
 
 import pytest
@@ -7,9 +8,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from rq.job import Job
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
-from rq.utils import as_text
 
-from jobs.queue.heartbeat import send_heartbeat
+from jobs.queue.heartbeat import heartbeat_key, send_heartbeat
 from jobs.queue.job import enqueue
 from tests.unit.fake_stack import FakeStack
 from tests.unit.runs import change_record, full_disk, run_folder
@@ -22,10 +22,11 @@ def test_a_second_delivery_leaves_a_run_to_the_worker_that_has_it(stack: FakeSta
     send_heartbeat(stack.redis, "living", run_id)
     stack.work()
     assert stack.get(run_id)["current_state"] == "RUNNING"
+    assert stack.redis.zrange("rq:rl:bugninja:buy:allowed", 0, -1) == [run_id.encode()], "it keeps its turn"
     stack.redis.rpush("rq:queue:bugninja", run_id)
-    send_heartbeat(stack.redis, "living", None)
+    stack.redis.delete(heartbeat_key("living"))
     stack.work()
-    assert (stack.get(run_id)["current_state"], stack.get(run_id)["reason"]) == ("ERROR", "interrupted")
+    assert stack.get(run_id)["current_state"] == "RUNNING", "whether its worker is dead is not for a delivery to say"
     assert not run_folder(stack, run_id).log.exists()
 
 
@@ -56,25 +57,40 @@ def test_a_failed_test_is_a_finished_job(stack: FakeStack) -> None:
     assert Job.fetch(run_id, connection=stack.redis, serializer="json").get_status() == "finished"
 
 
-def test_a_job_that_slipped_in_behind_an_error_is_never_executed(
+def test_a_run_whose_enqueueing_is_not_answered_is_accepted_and_runs_once(
     stack: FakeStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stack.project.add_task("buy")
+    stack.project.add_task("buy", "note:began pass")
 
     def enqueue_and_lose_the_answer(*arguments: Any) -> None:
         enqueue(*arguments)
         raise RedisConnectionError("the answer was lost")
 
     monkeypatch.setattr("jobs.queue.accept.enqueue", enqueue_and_lose_the_answer)
-    assert stack.post("buy").status_code == 503
-    assert stack.redis.llen("rq:queue:bugninja") == 1
-    (run_id,) = map(as_text, stack.redis.lrange("rq:queue:bugninja", 0, -1))
+    answer = stack.post("buy")
+    assert answer.status_code == 202
+    run_id = answer.json()["id"]
+    recovery = stack.recovery()
+    for _ in range(2):
+        recovery.run_once()
+        recovery.run_once()
+        stack.work()
+    assert stack.get(run_id)["current_state"] == "FINISHED"
+    assert (stack.settings.tasks_root / "buy" / "notes").read_text() == f"{run_id} began\n"
+
+
+def test_a_job_without_a_record_is_never_executed(stack: FakeStack) -> None:
+    folder = stack.project.add_task("buy")
+    run_id = stack.post("buy").json()["id"]
+    shutil.rmtree(folder / "runs" / run_id)
     stack.work()
     assert stack.project.traversals("buy") == []
     assert stack.client.get(f"/test-runs/{run_id}").status_code == 404
-    outcome = Job.fetch(run_id, stack.redis, JSONSerializer).get_meta()["outcome"]
-    assert (outcome["state"], outcome["reason"]) == ("ERROR", "lost")
-    assert "no record of this run" in outcome["error_message"]
+    job = Job.fetch(run_id, stack.redis, JSONSerializer)
+    assert job.get_status() == "failed"
+    result = job.latest_result()
+    assert result is not None
+    assert "no record of the run" in (result.exc_string or "")
 
 
 def test_a_job_given_to_a_worker_twice_starts_one_cli(stack: FakeStack) -> None:

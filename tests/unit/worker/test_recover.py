@@ -39,19 +39,6 @@ def test_a_run_whose_worker_died_while_it_was_being_stopped_is_stopped(stack: Fa
     assert (stack.get(run_id)["current_state"], stack.get(run_id)["reason"]) == ("ERROR", "stopped")
 
 
-def test_a_stop_whose_web_process_died_in_the_middle_is_completed(stack: FakeStack) -> None:
-    stack.project.add_task("buy", "print:ran pass")
-    run_id = stack.post("buy").json()["id"]
-    run_folder(stack, run_id).request_stop()
-    stack.recovery().run_once()
-    assert stack.get(run_id)["reason"] == "stopped"
-    other = stack.post("buy").json()["id"]
-    run_folder(stack, other).request_stop()
-    stack.work()
-    assert stack.get(other)["reason"] == "stopped"
-    assert not run_folder(stack, other).log.exists()
-
-
 def test_a_late_field_of_a_job_that_redis_lost_is_no_job(stack: FakeStack) -> None:
     stack.project.add_task("buy", "pass")
     run_id = stack.post("buy").json()["id"]
@@ -116,12 +103,10 @@ def test_an_accepted_run_that_redis_forgot_is_enqueued_again_once(stack: FakeSta
     stack.project.add_task("buy", "print:ran pass")
     run_id = stack.post("buy").json()["id"]
     stack.redis.flushall()
-    now = [0.0]
-    recovery = stack.recovery(lambda: now[0])
-    for now[0] in (0.0, 14.0):
-        recovery.run_once()
-        assert not stack.redis.exists(f"rq:job:{run_id}"), "a run that was accepted just now may be on its way"
-    for now[0] in (16.0, 17.0, 40.0):
+    recovery = stack.recovery()
+    recovery.run_once()
+    assert not stack.redis.exists(f"rq:job:{run_id}"), "a run that was accepted just now may be on its way"
+    for _ in range(3):
         recovery.run_once()
     stack.work()
     assert stack.get(run_id)["current_state"] == "FINISHED"
@@ -160,7 +145,7 @@ def test_a_job_that_was_popped_by_a_worker_that_died_goes_back_to_the_front(stac
 def test_one_worker_at_a_time_runs_the_recovery(stack: FakeStack) -> None:
     stack.project.add_task("buy")
     dead = started(stack, "dead")
-    stack.redis.set("bugninja-runner:recovery", "taken")
+    stack.redis.set("bugninja-runner:recovery:bugninja", "taken")
     recovery = stack.recovery()
     for _ in range(3):
         recovery.run_once()
