@@ -1,7 +1,13 @@
-"""Environment -> one frozen `Settings`. Each variable is declared once: its field, default, check and meaning."""
+"""Environment -> one frozen `Settings`. Each variable is declared once: its field, default, check and meaning.
 
+`python -m runner.settings QUEUE_NAME` prints the value that a variable has.
+"""
+
+import hashlib
+import os
 import re
 import shlex
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +88,7 @@ def _integer(low: int, high: int, unit: str = "") -> Callable[[str], int]:
 
 
 def _queue_name(text: str) -> str:
-    if not text or not all(c.isascii() and (c.isalnum() or c in "_-.") for c in text):
+    if not all(c.isascii() and (c.isalnum() or c in "_-.") for c in text):
         raise Rejected("a name of letters, digits, '_', '-' and '.'")
     return text
 
@@ -183,7 +189,10 @@ class Settings:
     runs_keep: Annotated[
         int, Variable("0", _integer(0, 1_000_000), "`make prune` keeps so many runs of each task; 0 keeps all")
     ]
-    queue_name: Annotated[str, Variable("bugninja", _queue_name, "the RQ queue")]
+    queue_name: Annotated[
+        str,
+        Variable("", _queue_name, "the RQ queue; if empty, `bugninja-` and a short ID of the folder in `PROJECT_ROOT`"),
+    ]
     host: Annotated[str, Variable("127.0.0.1", _host, "the address on which the web process listens")]
     port: Annotated[int, Variable("8000", _integer(1, 65535), "the port on which the web process listens")]
     cors_origins: Annotated[
@@ -232,9 +241,19 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             problems.append(_problem(name, text, str(rejected)))
     if problems:
         raise SettingsError(problems)
+    values["queue_name"] = values["queue_name"] or default_queue_name(values["project_root"])
     return Settings(**values)
+
+
+def default_queue_name(project_root: Path) -> str:
+    """A queue of its own for each project, so that two that share a Redis do not take each other's runs."""
+    return f"bugninja-{hashlib.sha256(os.fsencode(project_root)).hexdigest()[:8]}"
 
 
 def _problem(name: str, value: str, expected: str) -> str:
     hidden = name in SECRET or (name == "REDIS_URL" and "@" in value)
     return f"{name} must be {expected}, got {'a value that is not repeated here' if hidden else repr(value)}."
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{getattr(read_settings(os.environ), sys.argv[1].lower())}\n")

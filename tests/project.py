@@ -42,7 +42,8 @@ class Project:
     def environ(self, **changes: str) -> dict[str, str]:
         """The environment of a process that serves this project."""
         commands = {"RUNNER_COMMAND": SCRIPTED_COMMAND, "RUNNER_REPLAY_COMMAND": SCRIPTED_REPLAY_COMMAND}
-        return {"PROJECT_ROOT": str(self.root), "RUN_TIMEOUT": "60", **commands, **changes}
+        own = {"PROJECT_ROOT": str(self.root), "RUN_TIMEOUT": "60", "QUEUE_NAME": "bugninja"}
+        return {**own, **commands, **changes}
 
     def settings(self, **changes: str) -> Settings:
         """The settings of such a process."""

@@ -4,7 +4,7 @@ Words, performed one after the other: `visit`, `pass`, `fail`, `failed-status`, 
 `sleep:S`, `print:TEXT`, `flood:MB`, `exit:N`, `kill`, `half`, `list`, `deep`, `garbage`, `child` (a process in a session
 of its own), `deaf` (ignores SIGTERM), `environ` (prints it), `wait:FILE` (until the file exists), `other-id:ID` (from
 here on another file is written), `name-file` (prints the file's name), `argv` (prints the words it was started with),
-`panel:TITLE` (prints a panel), `note:WORD` (adds the run's ID and the word to the file `notes`), `think:TEXT` (a step with this text).
+`keep-id` (says that it has our ID, as the shim does), `touch-stop` (requests its own stop), `panel:TITLE` (prints a panel), `note:WORD` (adds the run's ID and the word to the file `notes`), `think:TEXT` (a step with this text).
 
 With the word `replay` among its arguments it does what `behaviour-replay` says, and writes a REPLAY.
 """
@@ -102,6 +102,10 @@ def perform(writer: Writer, word: str, value: str) -> None:
     elif word == "note":
         with (writer.folder.parent / "notes").open("a") as notes:
             notes.write(f"{writer.path.stem.rpartition('_')[2]} {value}\n")
+    elif word == "keep-id":
+        Path(os.environ["BUGNINJA_RUN_FOLDER"], "kept-id").touch()
+    elif word == "touch-stop":
+        Path(os.environ["BUGNINJA_RUN_FOLDER"], "stop").touch()
     elif word == "think":
         writer.act("extract_content", {"goal": value}, "PENDING")
     else:

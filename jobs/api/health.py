@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.api.responses import JSONResponse, services
+from jobs.queue.connection import eviction_policy
 from jobs.queue.heartbeat import count_living_workers
 
 
@@ -23,15 +24,19 @@ class Ready(Struct, frozen=True, omit_defaults=True):
     redis: bool
     workers: Annotated[int, Meta(description="workers of the queue that are alive")]
     detail: Annotated[str | None, Meta(description="what is missing")] = None
+    warning: Annotated[str | None, Meta(description="what should be changed, although runs are executed")] = None
 
 
-def readiness(workers: int | None) -> Ready:
-    """The answer for so many living workers; None if Redis does not answer."""
+def readiness(workers: int | None, eviction: str | None = None) -> Ready:
+    """The answer for so many living workers (None if Redis does not answer), and a Redis with this policy of
+    eviction."""
     if workers is None:
         return Ready("not ready", False, 0, "Redis does not answer.")
     if not workers:
         return Ready("not ready", True, 0, "No worker is alive: start one with `honcho start worker`.")
-    return Ready("ready", True, workers)
+    if eviction in (None, "noeviction"):
+        return Ready("ready", True, workers)
+    return Ready("ready", True, workers, warning=f"Redis must have maxmemory-policy noeviction, got {eviction}.")
 
 
 async def health(request: Request) -> Response:
@@ -42,5 +47,6 @@ async def health(request: Request) -> Response:
 async def ready(request: Request) -> Response:
     """Say whether a run would be executed now: 503 with what is missing if not."""
     found = services(request)
-    answer = readiness(await count_living_workers(found.reading, found.settings.queue_name))
+    workers = await count_living_workers(found.reading, found.settings.queue_name)
+    answer = readiness(workers, await eviction_policy(found.reading) if workers else None)
     return JSONResponse(answer, status_code=503 if answer.detail else 200)

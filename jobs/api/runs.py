@@ -46,7 +46,8 @@ async def rerun(request: Request) -> Response:
 async def stop_run(request: Request) -> Response:
     """Stop a run: 200 with its final state if it had not started, else 202 while it is being stopped."""
     await check_no_body(request)
-    run_id = await to_thread.run_sync(services(request).stopper.stop, request.path_params["run_id"])
+    stop, limiter = services(request).stopper.stop, request.app.state.stopping
+    run_id = await to_thread.run_sync(stop, request.path_params["run_id"], limiter=limiter)
     services(request).changes.notify(run_id)
     rendered = await services(request).reader.get(run_id)
     return RenderedResponse(rendered.body, 200 if rendered.is_final else 202)

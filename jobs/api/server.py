@@ -16,6 +16,7 @@ from jobs.services import Services
 from runner.log import log_event
 from runner.settings import Settings
 
+STOPPING_THREADS = 8  # for stopping runs, which may wait for locks
 ACCEPTING_THREADS = 16  # for accepting runs, which may wait; those that show runs have their own
 SHUTDOWN_SECONDS = 2  # for requests under way when the process is asked to end
 
@@ -30,6 +31,7 @@ def make_lifespan(settings: Settings, connect: Callable[[Settings], Services]) -
         services = app.state.services = connect(settings)
         app.state.pacer = Pacer()
         app.state.accepting = CapacityLimiter(ACCEPTING_THREADS)
+        app.state.stopping = CapacityLimiter(STOPPING_THREADS)
         log_event("web_ready", url=base_url(settings), project=settings.project_root)
         log_hint(services)
         background = [asyncio.create_task(services.changes.run()), asyncio.create_task(services.lists.fill())]

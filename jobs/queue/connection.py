@@ -16,6 +16,7 @@ from redis.exceptions import (
     MasterDownError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisError,
     ResponseError,
     TryAgainError,
 )
@@ -148,6 +149,15 @@ def connect_async(url: str) -> redis.asyncio.Redis:
         retry=redis.asyncio.retry.Retry(NoBackoff(), 1),
     )
     return redis.asyncio.Redis.from_pool(pool)
+
+
+async def eviction_policy(redis: redis.asyncio.Redis) -> str | None:
+    """Which keys Redis deletes when its memory is full: any but `noeviction` may take jobs. None if it does not say."""
+    try:
+        policy = (await redis.info("memory")).get("maxmemory_policy")
+    except RedisError:
+        return None
+    return None if policy is None else str(policy)
 
 
 def printable_url(url: str) -> str:

@@ -53,15 +53,17 @@ def make_queue(redis: Redis, name: str) -> Queue:
     return Queue(name, connection=redis, serializer=JSONSerializer)
 
 
-def enqueue(queue: Queue, record: RunRecord, settings: Settings) -> None:
+def enqueue(queue: Queue, record: RunRecord, settings: Settings, *, again: bool = False) -> None:
     """Put the run's job into the queue, or behind the runs of its task. Raises redis's errors.
 
-    No two jobs can have one ID: the ID is fresh, and the run's folder could only be made once.
+    `again` replaces whatever Redis has of the job, and takes a turn back that it has already.
     """
     job = build_job(queue, record, settings)
     with queue.connection.pipeline() as pipeline:
+        if again:
+            pipeline.delete(job.key)
         if settings.runs_per_task:
-            _rate_limited_enqueue(queue, job, settings.runs_per_task, pipeline)
+            _rate_limited_enqueue(queue, job, record, settings.runs_per_task, pipeline)
         else:
             queue.enqueue_job(job, pipeline=pipeline)
         pipeline.publish(changes_channel(queue.name), record.run_id)
@@ -86,8 +88,8 @@ def build_job(queue: Queue, record: RunRecord, settings: Settings) -> Job:
     )
 
 
-def _rate_limited_enqueue(queue: Queue, job: Job, limit: int, pipeline: Pipeline) -> None:
-    """As `Queue.enqueue_job` for a job with a rate limit, but in one step, and with the exact time.
+def _rate_limited_enqueue(queue: Queue, job: Job, record: RunRecord, limit: int, pipeline: Pipeline) -> None:
+    """As `Queue.enqueue_job` for a job with a rate limit, but in one step, and with the exact time of its acceptance.
 
     RQ 3.0 orders those that wait by whole seconds, and by job ID within one.
     """
@@ -95,7 +97,8 @@ def _rate_limited_enqueue(queue: Queue, job: Job, limit: int, pipeline: Pipeline
     pipeline.sadd(Queue.redis_queues_keys, queue.key)
     registry.register(limit, pipeline)
     job.save(pipeline=pipeline)
-    registry.add_to_rate_limited(job.id, pipeline, timestamp=time.time())
+    pipeline.zrem(registry.allowed_key, job.id)
+    registry.add_to_rate_limited(job.id, pipeline, timestamp=record.queued_at.timestamp())
     registry.acquire_and_enqueue(limit, pipeline=pipeline)
 
 
@@ -126,7 +129,7 @@ def fetch_job(redis: Redis, run_id: str) -> Job | None:
 
 def is_unusable(error: Exception) -> bool:
     """Whether this says that a key in Redis does not hold what RQ or we have put there: RQ raises whatever comes."""
-    return str(error).startswith("WRONGTYPE") if isinstance(error, RedisError) else True
+    return "WRONGTYPE" in str(error) if isinstance(error, RedisError) else True
 
 
 def job_state(job: Job) -> JobState:
@@ -205,11 +208,6 @@ def delete_job(redis: Redis, run_id: RunId, task_id: TaskId) -> None:
         redis.delete(Job.key_for(run_id))
     elif task_of_job(job) == task_id:  # and not that of another one that this task is a copy of
         job.delete()
-
-
-def delete_job_key(redis: Redis, run_id: RunId) -> None:
-    """Delete what Redis has in place of the job, whatever it is. Raises redis's errors."""
-    redis.delete(Job.key_for(run_id))
 
 
 class JobView(NamedTuple):

@@ -63,7 +63,7 @@ def change_record(folder: RunFolder, owner_epoch: int, /, **changes: Any) -> Run
         if record is None or record.outcome is not None or record.epoch != owner_epoch:
             raise OwnershipLost(folder.run_id)
         record = msgspec.structs.replace(record, **changes)
-        folder.write_record(record_to_json(record))
+        folder.write_record(record_to_json(record, task_in_record(folder.read_record() or b"")))
         if record.outcome is not None:
             folder.release()
     return record
@@ -122,9 +122,9 @@ def close_run(folder: RunFolder, record: RunRecord, outcome: Outcome, job: Job |
     try:
         closed = change_record(folder, record.epoch, outcome=outcome, traversal_id=record.traversal_id)
     except OSError as error:
-        log_event("outcome_not_on_disk", level=logging.ERROR, run=record.run_id, error=error.strerror or error)
         if job is None:
             raise
+        log_event("outcome_not_on_disk", level=logging.ERROR, run=record.run_id, error=error.strerror or error)
         kept = record_of_job(job, refresh=True)
         if kept is not None and kept.outcome is not None:
             raise OwnershipLost(record.run_id) from None

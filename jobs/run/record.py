@@ -94,9 +94,10 @@ class RunRecord(Struct, frozen=True):
         return self.state is State.FINISHED
 
 
-def record_to_json(record: RunRecord) -> bytes:
-    """The content of `run.json`."""
-    return msgspec.json.encode(record)
+def record_to_json(record: RunRecord, task_id: str | None = None) -> bytes:
+    """The content of `run.json`. `task_id` is the task that the record named before, if that was another: in the
+    folder of a copy it goes on to say so."""
+    return msgspec.json.encode(msgspec.structs.replace(record, task_id=TaskId(task_id or record.task_id)))
 
 
 class Header(Struct, frozen=True):

@@ -21,7 +21,6 @@ from jobs.queue.job import (
     BaseWorker,
     Job,
     Queue,
-    delete_job_key,
     enqueue,
     fetch_job,
     job_state,
@@ -87,12 +86,12 @@ class Recovery:
         open_runs: set[str] = set()
         for task_id in list(self._files.task_ids()):
             for run_id in self._open_runs(task_id):
-                folder = self._files.folder(task_id, run_id)
+                folder, is_open = self._files.folder(task_id, run_id), True
                 if not (run_id in view.waiting and self._is_unstarted(folder)):
                     with self._guard(run_id):
-                        self._recover(folder, view)
+                        is_open = self._recover(folder, view)
                     yield
-                if run_id not in self._over[task_id]:
+                if is_open:
                     open_runs.add(run_id)
         for job_id in sorted(view.popped - open_runs):
             with self._guard(job_id):
@@ -101,9 +100,11 @@ class Recovery:
             with self._guard(job_id):
                 self._end_job(job_id, view.turns.get(job_id))
             yield
-        give_turns(self._queue, self._free_limits(view), self._limit)
+        with self._guard(None):
+            give_turns(self._queue, self._free_limits(view), self._limit)
         if self._rounds % CLEANING_ROUNDS == 0:
-            self._clean(view)
+            with self._guard(None):
+                self._clean(view)
         self._rounds += 1
         self._seen, self._now = self._now, set()
 
@@ -123,7 +124,7 @@ class Recovery:
             return bool(self._lead.acquire())
 
     @contextmanager
-    def _guard(self, run_id: str) -> Iterator[None]:
+    def _guard(self, run_id: str | None) -> Iterator[None]:
         """Inside it a fault is logged, of whatever type, unless it says that Redis is away."""
         try:
             yield
@@ -149,20 +150,29 @@ class Recovery:
         """Whether the record is the one in which the run was found not to be started."""
         return folder in self._unstarted and self._unstarted[folder] == file_identity(folder.record)
 
-    def _recover(self, folder: RunFolder, view: QueueView) -> None:
+    def _recover(self, folder: RunFolder, view: QueueView) -> bool:
+        """Look after this run; whether anything can still become of it."""
         self._unstarted.pop(folder, None)
-        identity, record = file_identity(folder.record), read_record(folder)
+        identity = file_identity(folder.record)
+        try:
+            record = read_record(folder)
+        except RecordUnreadable as error:
+            if not self._is_due(folder.run_id, "unreadable"):
+                log_event("record_unreadable", level=logging.ERROR, run=folder.run_id, error=error)
+            return False
         if record is None:
-            return  # it was just deleted
+            return False  # it was just deleted
         if record.outcome is not None:
             self._over[folder.task_id].add(folder.run_id)
-        elif was_moved(folder):
+            return False
+        if was_moved(folder):
             close_dead(self._files, folder, record, MOVED)
         elif record.epoch:
             self._recover_started(folder, record)
         else:
             self._unstarted[folder] = identity
             self._recover_unstarted(folder, record, view)
+        return True
 
     def _recover_unstarted(self, folder: RunFolder, record: RunRecord, view: QueueView) -> None:
         if record.run_id in view.waiting:
@@ -178,8 +188,7 @@ class Recovery:
         if job is not None and job_state(job) is JobState.CANCELED:
             close_unstarted(folder, record, STOPPED, job)
         elif self._is_due(record.run_id, "not enqueued"):
-            delete_job_key(self._redis, record.run_id)
-            enqueue(self._queue, record, self._settings)
+            enqueue(self._queue, record, self._settings, again=True)
             log_event("enqueued_again", run=record.run_id, task=record.task_id)
 
     def _recover_started(self, folder: RunFolder, record: RunRecord) -> None:
@@ -213,7 +222,8 @@ class Recovery:
         run_id = parse_run_id(job_id)
         folder = self._files.folder(task_id, run_id) if run_id is not None and task_id is not None else None
         record = None if folder is None else show_record(folder)
-        if record is not None and is_executing(self._redis, record.worker, job_id):
+        workers = (record.worker if record else None, job.worker_name if job else None)
+        if any(is_executing(self._redis, worker, job_id) for worker in workers):
             return
         if not self._is_due(job_id, "over"):
             self._sweeps.note(job_id, record.machine if record else None)

@@ -91,6 +91,9 @@ class RunWorker(Worker):
         self._beating, self._recovering = threading.Lock(), threading.Lock()  # held while that thread does something
         kwargs["job_class"] = RunJob
         super().__init__(queues, name=name or f"{socket.gethostname()}-{os.getpid()}-{new_run_id()[:6]}", **kwargs)
+        if self.queue_names() != [self.settings.queue_name]:
+            got = ", ".join(self.queue_names())
+            raise SystemExit(f"The queue of this worker must be {self.settings.queue_name} (QUEUE_NAME), got {got}.")
 
     @property
     def dequeue_timeout(self) -> int:

@@ -48,6 +48,12 @@ class FakeStack:
         """Execute all jobs that are in the queue."""
         self.worker().work(burst=True, logging_level="ERROR")
 
+    def work_as_procfile(self) -> None:
+        """The same with the loop of the Procfile's worker, which waits for the next job until it has to leave."""
+        worker = self.worker()
+        worker.leave_when_idle = True
+        worker.work(logging_level="ERROR")
+
     def worker(self) -> "InlineWorker":
         return InlineWorker(["bugninja"], connection=self.redis, serializer="json")
 
@@ -78,8 +84,12 @@ class InlineWorker(RunWorker):
 
     work = BaseWorker.work
 
+    leave_when_idle = False
+
     def dequeue_job_and_maintain_ttl(self, timeout: int | None, max_idle_time: int | None = None) -> Any:
-        return BaseWorker.dequeue_job_and_maintain_ttl(self, timeout, max_idle_time)
+        if timeout is not None and self.leave_when_idle and not self.connection.llen(self.queues[0].key):
+            self._stop_requested = True
+        return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         execution = self.execution

@@ -82,7 +82,7 @@ def run_folder(stack: FakeStack, run_id: str, task: str = "buy") -> RunFolder:
     return RunFolder(stack.settings.tasks_root, TaskId(task), RunId(run_id))
 
 
-def change_record(stack: FakeStack, run_id: str, **changes: Any) -> None:
+def change_record(stack: FakeStack, run_id: str, /, **changes: Any) -> None:
     """Replace these fields (as JSON) in the record on the disk."""
     folder = run_folder(stack, run_id)
     folder.write_record(json.dumps({**json.loads(folder.record.read_bytes()), **changes}).encode())

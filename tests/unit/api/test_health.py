@@ -1,5 +1,6 @@
 """Readiness."""
 
+from jobs.api.health import readiness
 from jobs.queue.heartbeat import send_heartbeat
 from tests.unit.fake_stack import FakeStack
 
@@ -14,3 +15,9 @@ def test_ready_wants_redis_and_a_living_worker(stack: FakeStack) -> None:
     send_heartbeat(stack.redis, "living", None)
     response = stack.client.get("/ready")
     assert (response.status_code, response.json()) == (200, {"status": "ready", "redis": True, "workers": 1})
+
+
+def test_ready_warns_of_a_redis_that_may_delete_jobs() -> None:
+    assert readiness(1, "allkeys-lru").warning == "Redis must have maxmemory-policy noeviction, got allkeys-lru."
+    assert readiness(1, "noeviction").warning is None
+    assert readiness(1, None).warning is None, "a Redis that does not say"

@@ -1,6 +1,10 @@
 """Settings: defaults, checks, messages."""
 
 import dataclasses
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,9 +21,7 @@ def test_an_empty_environment_gives_the_defaults(monkeypatch: pytest.MonkeyPatch
     assert settings.project_root == tmp_path.resolve()
     assert settings.runner_command == ("bugninja", "run", "{task_id}")
     assert (settings.run_timeout, settings.run_ttl) == (3600, 30 * 24 * 3600)
-    assert (settings.host, settings.port, settings.queue_name, settings.log_level) == (
-        "127.0.0.1", 8000, "bugninja", "INFO",
-    )  # fmt: skip
+    assert (settings.host, settings.port, settings.log_level) == ("127.0.0.1", 8000, "INFO")
     assert "http://localhost:5173" in settings.cors_origins
 
 
@@ -90,8 +92,25 @@ def test_every_variable_stands_in_the_example_and_in_the_documentation() -> None
 
 def test_the_defaults_in_the_procfile_are_those_of_the_settings() -> None:
     procfile = (ROOT / "Procfile").read_text()
-    for name in ("REDIS_URL", "QUEUE_NAME"):
-        assert f"${{{name}:-{VARIABLES[name].default}}}" in procfile
+    assert f"${{REDIS_URL:-{VARIABLES['REDIS_URL'].default}}}" in procfile
+
+
+def test_each_project_has_a_queue_of_its_own(tmp_path: Path) -> None:
+    names = set()
+    for name in ("one", "two"):
+        root = tmp_path / name
+        root.mkdir()
+        environ = {**os.environ, "PROJECT_ROOT": str(root), "QUEUE_NAME": ""}
+        command = [sys.executable, "-m", "runner.settings", "QUEUE_NAME"]
+        printed = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert printed == f"{read_settings({'PROJECT_ROOT': str(root)}).queue_name}\n"
+        assert re.fullmatch("bugninja-[0-9a-f]{8}\n", printed)
+        (tmp_path / f"link-to-{name}").symlink_to(root)
+        assert read_settings({"PROJECT_ROOT": str(tmp_path / f"link-to-{name}")}).queue_name == printed.strip()
+        names.add(printed)
+    assert len(names) == 2
+    assert "${QUEUE_NAME:-$(python -m runner.settings QUEUE_NAME)}" in (ROOT / "Procfile").read_text()
+    assert read_settings({"QUEUE_NAME": "shop"}).queue_name == "shop"
 
 
 def test_a_bad_token_is_refused_without_being_repeated() -> None:

@@ -1,13 +1,12 @@
 """Which traversal file a run adopts."""
 
+import pytest
+
 from runner.ids import RunId, TaskId
 from runner.project.adoption import adopt, adopter
 from tests.project import PASSED, traversal_bytes
 from tests.unit.fake_stack import FakeStack
-from tests.unit.runs import (
-    OTHER,
-    THIRD,
-)
+from tests.unit.runs import OTHER, THIRD, full_disk, run_folder
 
 
 def test_the_only_new_file_is_adopted_and_marked_as_adopted(stack: FakeStack) -> None:
@@ -51,3 +50,51 @@ def test_a_file_with_the_id_of_another_accepted_run_is_not_adopted(stack: FakeSt
     folder = stack.project.add_task("buy", f"other-id:{OTHER} pass")
     (folder / "runs" / OTHER).mkdir(parents=True)
     assert stack.run("buy")["traversal_id"] is None
+
+
+def test_a_failed_cli_adopts_only_what_its_log_names(stack: FakeStack) -> None:
+    folder = stack.project.add_task("buy", f"other-id:{OTHER} pass exit:3")
+    run = stack.run("buy")
+    assert (run["current_state"], run["reason"], run["traversal_id"]) == ("ERROR", "cli_error", None)
+    (folder / "behaviour").write_text(f"other-id:{THIRD} name-file pass exit:3")
+    run = stack.run("buy")
+    assert (run["current_state"], run["traversal_id"]) == ("FINISHED", THIRD)
+
+
+def test_a_cli_that_had_our_id_adopts_only_what_its_log_names(stack: FakeStack) -> None:
+    folder = stack.project.add_task("buy", f"keep-id other-id:{OTHER} pass")
+    run = stack.run("buy")
+    assert (run["current_state"], run["reason"], run["traversal_id"]) == ("ERROR", "cli_error", None)
+    assert run_folder(stack, run["id"]).kept_id.exists()
+    (folder / "behaviour").write_text(f"keep-id other-id:{THIRD} name-file pass")
+    assert stack.run("buy")["traversal_id"] == THIRD
+
+
+def test_a_run_that_was_stopped_adopts_nothing_by_chance(stack: FakeStack) -> None:
+    stack.project.add_task("buy", f"other-id:{OTHER} pass touch-stop sleep:20")
+    run = stack.run("buy")
+    assert (run["reason"], run["traversal_id"]) == ("stopped", None)
+
+
+def test_a_file_named_as_a_run_of_another_task_is_not_adopted(stack: FakeStack) -> None:
+    stack.project.add_task("sell", "pass")
+    other = stack.run("sell")
+    stack.project.add_task("buy", f"other-id:{other['id']} name-file fail")
+    run = stack.run("buy")
+    assert (run["current_state"], run["traversal_id"]) == ("ERROR", None)
+    assert stack.get(other["id"]) == other
+
+
+def test_no_file_is_adopted_twice_even_without_redis(stack: FakeStack) -> None:
+    stack.project.add_task("buy", f"other-id:{OTHER} name-file pass")
+    first = stack.run("buy")
+    stack.redis.flushall()
+    second = stack.run("buy")
+    assert (first["traversal_id"], second["traversal_id"]) == (OTHER, None)
+
+
+def test_a_disk_that_takes_no_adoption_loses_no_outcome(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack.project.add_task("buy", f"other-id:{OTHER} pass")
+    monkeypatch.setattr("jobs.worker.adopt.adopt", full_disk)
+    run = stack.run("buy")
+    assert (run["current_state"], run["reason"], run["traversal_id"]) == ("ERROR", "cli_error", None)
