@@ -1,8 +1,21 @@
 """Connections to Redis."""
 
-import pytest
+import time
 
-from jobs.queue.connection import printable_url
+import pytest
+from redis import Redis
+from redis._parsers.base import BaseParser
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from jobs.queue.connection import (
+    ANSWER_SECONDS,
+    Leaving,
+    PatientRetry,
+    impatient,
+    printable_url,
+    refuses,
+    stop_waiting,
+)
 
 
 @pytest.mark.parametrize(
@@ -15,3 +28,73 @@ from jobs.queue.connection import printable_url
 )
 def test_a_url_is_shown_without_its_secrets(url: str, printable: str) -> None:
     assert printable_url(url) == printable
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "OOM command not allowed when used memory > 'maxmemory'.",
+        "READONLY You can't write against a read only replica.",
+        "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+        "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+        "NOREPLICAS Not enough good replicas to write.",
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "CLUSTERDOWN The cluster is down",
+        "TRYAGAIN Multiple keys request during rehashing of slot",
+    ],
+)
+def test_a_worker_waits_for_a_redis_that_is_failing_over(answer: str) -> None:
+    error, left = BaseParser.parse_error(answer), [1, 2]
+
+    def command() -> str:
+        if left:
+            left.pop()
+            raise error
+        return "done"
+
+    assert refuses(error)
+    assert PatientRetry().call_with_retry(command, lambda _: None) == "done"
+
+
+@pytest.mark.parametrize("answer", ["WRONGTYPE Operation against a key", "ERR unknown command", "NOPERM this user"])
+def test_a_worker_does_not_wait_for_what_never_comes(answer: str) -> None:
+    error = BaseParser.parse_error(answer)
+    assert not refuses(error)
+
+    def command() -> str:
+        raise error
+
+    with pytest.raises(type(error)):
+        PatientRetry().call_with_retry(command, lambda _: None)
+
+
+def test_a_worker_that_leaves_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaving = Leaving()
+    monkeypatch.setattr("jobs.queue.connection._leaving", leaving)
+    began = time.monotonic()
+    leaving.wait(0.2)
+    assert time.monotonic() - began >= 0.2
+    tries: list[int] = []
+
+    def command() -> str:
+        tries.append(1)
+        if len(tries) == 3:
+            stop_waiting()
+        raise RedisConnectionError("away")
+
+    with pytest.raises(RedisConnectionError):
+        PatientRetry().call_with_retry(command, lambda _: None)
+    assert len(tries) == 3
+    began = time.monotonic()
+    leaving.wait(60)
+    assert time.monotonic() - began < 10
+
+
+def test_a_thread_has_a_connection_that_fails_instead_of_waiting() -> None:
+    patient: Redis = Redis(port=1, db=3, retry=PatientRetry(), socket_timeout=60)
+    connection = impatient(patient)
+    kwargs = connection.connection_pool.connection_kwargs
+    assert (kwargs["port"], kwargs["db"], kwargs["socket_timeout"]) == (1, 3, ANSWER_SECONDS)
+    assert connection.connection_pool is not patient.connection_pool
+    with pytest.raises(RedisConnectionError):
+        connection.ping()
