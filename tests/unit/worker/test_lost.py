@@ -90,8 +90,15 @@ def test_a_disk_that_does_not_answer_for_a_moment_is_no_other_owner(
     assert stack.get(run_id)["current_state"] == "FINISHED"
 
 
-def test_a_run_that_is_closed_while_its_horse_lives_has_the_true_reason(stack: FakeStack) -> None:
+def test_a_run_that_is_closed_while_its_horse_lives_has_the_true_reason(
+    stack: FakeStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who takes a run over ends its CLI, and whoever watched that must not record how it ended."""
+
+    def kill(path: Path) -> int:  # and not wait, which in one process would be in the other one's way
+        return len([process.kill() for process in run_processes(path)])  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr("jobs.worker.execute.end_processes", kill)
     stack.project.add_task("buy", "visit sleep:60")
     folder = run_folder(stack, stack.post("buy").json()["id"])
     files = RunFiles(stack.settings.tasks_root)
