@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 SECOND_NS = 1_000_000_000
-TICK_NS = 50_000_000  # the longest tick of a clock by which file systems stamp that know parts of a second
+COARSE_TICK = 2.0  # the longest tick in seconds of a clock by which file systems stamp
+FINE_TICK = 0.05  # of those that know parts of a second
 
 
 class Listing(NamedTuple):
@@ -14,6 +15,8 @@ class Listing(NamedTuple):
 
     modified: int | None
     """When the folder last changed, in nanoseconds; None if it was not there."""
+    seen: float
+    """When that was first seen, on the clock `time.monotonic`: a file system may have the clock of another machine."""
     settled: bool
     """Whether no entry can be missing that came within the same tick of the file system's clock."""
     names: Mapping[str, str]
@@ -34,11 +37,13 @@ class FolderListings:
         modified = _modified(folder)
         known = self._listings.get(folder)
         if known is None or not known.settled or known.modified != modified:
-            settled = modified is None or _is_settled(modified)
+            now = time.monotonic()
+            seen = known.seen if known is not None and known.modified == modified else now
+            settled = modified is None or now - seen > _tick(modified)
             before = {name: found for found, name in known.names.items()} if known is not None and keep_keys else {}
             names = {found: name for name in _entries(folder) if (found := before.get(name) or key(name)) is not None}
             same = known is not None and known.names == names
-            known = Listing(modified, settled, known.names if known is not None and same else names)
+            known = Listing(modified, seen, settled, known.names if known is not None and same else names)
             self._listings[folder] = known
         return known.names
 
@@ -56,12 +61,12 @@ def _modified(folder: str) -> int | None:
         return None
 
 
-def _is_settled(modified: int) -> bool:
-    """Whether a folder that is listed now, and last changed then, will have another time when it changes again.
+def _tick(modified: int) -> float:
+    """Seconds after which a folder that last changed then has another time when it changes again.
 
     File systems that stamp whole seconds (or even ones) need two of them for that, others a tick of their clock.
     """
-    return time.time_ns() - modified > (2 * SECOND_NS if modified % SECOND_NS == 0 else TICK_NS)
+    return COARSE_TICK if modified % SECOND_NS == 0 else FINE_TICK
 
 
 def _entries(folder: str) -> list[str]:
