@@ -193,11 +193,12 @@ def cancel_job(redis: Redis, record: RunRecord, ttl: int) -> None:
     If that fails, a worker finds that the run is over and leaves it.
     """
     try:
-        job = Job.fetch(record.run_id, redis, JSONSerializer)
-        save_to_job(job, record)
-        job.cancel()
-        redis.expire(job.key, ttl)
-    except (RedisError, NoSuchJobError, InvalidJobOperation) as error:
+        job = fetch_job(redis, record.run_id)
+        if job is not None:
+            save_to_job(job, record)
+            job.cancel()
+            redis.expire(job.key, ttl)
+    except (RedisError, InvalidJobOperation) as error:
         log_event("cancel_failed", run=record.run_id, error=error)
 
 

@@ -71,7 +71,7 @@ class Recovery:
         self._lead = Lock(self._redis, key, timeout=LEAD_SECONDS, blocking=False, thread_local=False)
         self._sweeps = Sweeps(self._redis)
         self._over: dict[TaskId, set[RunId]] = {}
-        self._unstarted: dict[RunFolder, Identity | None] = {}
+        self._unstarted: dict[tuple[TaskId, RunId], Identity | None] = {}
         self._seen: set[tuple[str, str]] = set()  # what was out of place, and how, in the last round
         self._now: set[tuple[str, str]] = set()  # and in this one
         self._unfinished: set[str] = set()
@@ -86,10 +86,10 @@ class Recovery:
         open_runs: set[str] = set()
         for task_id in list(self._files.task_ids()):
             for run_id in self._open_runs(task_id):
-                folder, is_open = self._files.folder(task_id, run_id), True
-                if not (run_id in view.waiting and self._is_unstarted(folder)):
+                is_open = True
+                if not self._waits(task_id, run_id, view):
                     with self._guard(run_id):
-                        is_open = self._recover(folder, view)
+                        is_open = self._recover(self._files.folder(task_id, run_id), view)
                     yield
                 if is_open:
                     open_runs.add(run_id)
@@ -146,13 +146,18 @@ class Recovery:
         over &= ids
         return sorted(ids - over)
 
-    def _is_unstarted(self, folder: RunFolder) -> bool:
-        """Whether the record is the one in which the run was found not to be started."""
-        return folder in self._unstarted and self._unstarted[folder] == file_identity(folder.record)
+    def _waits(self, task_id: TaskId, run_id: RunId, view: QueueView) -> bool:
+        """Whether the run is known not to be started, and is in its place. Of thousands that wait behind others
+        nothing is looked at; of one that also has a turn, or is in a second place, its record."""
+        if run_id not in view.waiting or (task_id, run_id) not in self._unstarted:
+            return False
+        if run_id not in view.turns and run_id not in view.popped and run_id not in view.started:
+            return True
+        return self._unstarted[task_id, run_id] == file_identity(self._files.folder(task_id, run_id).record)
 
     def _recover(self, folder: RunFolder, view: QueueView) -> bool:
         """Look after this run; whether anything can still become of it."""
-        self._unstarted.pop(folder, None)
+        self._unstarted.pop((folder.task_id, folder.run_id), None)
         identity = file_identity(folder.record)
         try:
             record = read_record(folder)
@@ -170,7 +175,7 @@ class Recovery:
         elif record.epoch:
             self._recover_started(folder, record)
         else:
-            self._unstarted[folder] = identity
+            self._unstarted[folder.task_id, folder.run_id] = identity
             self._recover_unstarted(folder, record, view)
         return True
 
