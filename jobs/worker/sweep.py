@@ -2,6 +2,7 @@
 come."""
 
 import logging
+from collections.abc import Iterator
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -22,10 +23,14 @@ def machine_key(machine: str) -> str:
     return f"bugninja-runner:machine:{machine}"
 
 
-def sweep(files: RunFiles, redis: Redis) -> None:
-    """End all processes of runs of this project that are over, or deleted. Redis may be away."""
-    number = _begin(redis)
-    left = sum(_sweep(folder) for path in runs_with_processes() if (folder := files.folder_at(path)) is not None)
+def sweep(files: RunFiles, redis: Redis) -> Iterator[None]:
+    """End all processes of runs of this project that are over, or deleted; one run at each step. Redis may be away."""
+    number, left = _begin(redis), 0
+    for path in runs_with_processes():
+        folder = files.folder_at(path)
+        if folder is not None:
+            left += _sweep(folder)
+            yield
     if number is not None and not left:
         redis.hset(machine_key(machine_id()), "done", str(number))
 

@@ -314,14 +314,17 @@ class RunWorker(Worker):
             self.settings, Worker([queue], name=self.name, connection=connection, serializer=queue.serializer), files
         )
         while not self._left.is_set():
-            with self._recovering, self._logged("sweep_failed"):
-                sweep(files, connection)
-            steps, done = recovery.round(), False
-            while not done and not self._left.is_set():
-                done = True
-                with self._recovering, self._logged("recovery_failed"):
-                    done = next(steps, DONE) is DONE
+            self._in_steps("sweep_failed", sweep(files, connection))
+            self._in_steps("recovery_failed", recovery.round())
             self._left.wait(ROUND_SECONDS)
+
+    def _in_steps(self, event: str, steps: Iterator[None]) -> None:
+        """Go through the steps to the first that fails. Between two of them the worker can fork."""
+        done = False
+        while not done and not self._left.is_set():
+            done = True
+            with self._recovering, self._logged(event):
+                done = next(steps, DONE) is DONE
 
     @contextmanager
     def _logged(self, event: str) -> Iterator[None]:

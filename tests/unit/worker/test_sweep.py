@@ -33,6 +33,11 @@ def folder(buy: FakeStack) -> Iterator[RunFolder]:
     process.wait()
 
 
+def finish(steps: Iterator[None]) -> None:
+    for _ in steps:
+        pass
+
+
 def numbers(stack: FakeStack) -> tuple[object, object]:
     begun, done = stack.redis.hmget(machine_key(machine_id()), "begun", "done")
     return begun, done
@@ -40,14 +45,14 @@ def numbers(stack: FakeStack) -> tuple[object, object]:
 
 def test_only_processes_of_runs_that_are_over_are_ended(buy: FakeStack, folder: RunFolder) -> None:
     files = RunFiles(buy.settings.tasks_root)
-    sweep(files, buy.redis)
+    finish(sweep(files, buy.redis))
     assert run_processes(folder.path), "it is executed"
     assert numbers(buy) == (b"1", b"1")
     overwrite(buy, folder.run_id, version=99)
-    sweep(files, buy.redis)
+    finish(sweep(files, buy.redis))
     assert run_processes(folder.path), "nobody can say whether it is"
     overwrite(buy, folder.run_id, version=1, outcome=OVER)
-    sweep(files, buy.redis)
+    finish(sweep(files, buy.redis))
     assert not run_processes(folder.path)
     assert numbers(buy) == (b"3", b"3")
     assert 0 < buy.redis.ttl(machine_key(machine_id())) <= SILENT_SECONDS == 60
@@ -55,7 +60,7 @@ def test_only_processes_of_runs_that_are_over_are_ended(buy: FakeStack, folder: 
 
 def test_processes_of_a_run_that_was_deleted_are_ended(buy: FakeStack, folder: RunFolder) -> None:
     folder.remove()
-    sweep(RunFiles(buy.settings.tasks_root), buy.redis)
+    finish(sweep(RunFiles(buy.settings.tasks_root), buy.redis))
     assert not run_processes(folder.path)
 
 
@@ -64,7 +69,7 @@ def test_a_sweep_that_leaves_something_is_not_done(
 ) -> None:
     overwrite(buy, folder.run_id, outcome=OVER)
     monkeypatch.setattr("jobs.worker.sweep.end_processes", lambda path: 1)
-    sweep(RunFiles(buy.settings.tasks_root), buy.redis)
+    finish(sweep(RunFiles(buy.settings.tasks_root), buy.redis))
     assert numbers(buy) == (b"1", None)
 
 
@@ -75,7 +80,7 @@ def test_a_sweep_needs_no_redis(buy: FakeStack, folder: RunFolder, monkeypatch: 
         raise RedisConnectionError("away")
 
     monkeypatch.setattr(buy.redis, "pipeline", away)
-    sweep(RunFiles(buy.settings.tasks_root), buy.redis)
+    finish(sweep(RunFiles(buy.settings.tasks_root), buy.redis))
     assert not run_processes(folder.path)
     assert numbers(buy) == (None, None)
 

@@ -135,7 +135,7 @@ def test_a_worker_that_redis_forgot_registers_again_whatever_comes(
 def test_no_fault_ends_the_recovery(worker: RunWorker, monkeypatch: pytest.MonkeyPatch) -> None:
     rounds: list[int] = []
     monkeypatch.setattr("jobs.worker.worker.ROUND_SECONDS", 0.01)
-    monkeypatch.setattr("jobs.worker.worker.sweep", fail_at_first(4, lambda *_: None))
+    monkeypatch.setattr("jobs.worker.worker.sweep", fail_at_first(4, lambda *_: iter([None])))
     round_ = fail_at_first(4, lambda *_: iter(rounds.append(1) or [None, None]))  # type: ignore[func-returns-value]
 
     def failing_round(self: Any) -> Iterator[None]:
