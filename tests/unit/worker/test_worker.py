@@ -135,13 +135,17 @@ def test_a_worker_that_redis_forgot_registers_again_whatever_comes(
 def test_no_fault_ends_the_recovery(worker: RunWorker, monkeypatch: pytest.MonkeyPatch) -> None:
     rounds: list[int] = []
     monkeypatch.setattr("jobs.worker.worker.ROUND_SECONDS", 0.01)
-    monkeypatch.setattr("jobs.worker.worker.sweep", fail_at_first(4, lambda *_: iter([None])))
-    round_ = fail_at_first(4, lambda *_: iter(rounds.append(1) or [None, None]))  # type: ignore[func-returns-value]
+    sweep, round_ = fail_at_first(4, lambda: None), fail_at_first(4, lambda: rounds.append(1))
+
+    def failing_sweep(*_: Any) -> Iterator[None]:
+        yield
+        sweep()
 
     def failing_round(self: Any) -> Iterator[None]:
         yield
-        yield from round_()
+        round_()
 
+    monkeypatch.setattr("jobs.worker.worker.sweep", failing_sweep)
     monkeypatch.setattr("jobs.worker.worker.Recovery.round", failing_round)
     thread = in_thread(worker._recover)
     wait_for(lambda: len(rounds) > 1, 10, "whole rounds")
