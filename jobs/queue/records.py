@@ -28,6 +28,7 @@ from runner.errors import NoSuchRun, OwnershipLost, RecordUnreadable
 from runner.files import file_identity
 from runner.ids import RunId, TaskId, check_run_id
 from runner.log import log_event
+from runner.project.adoption import adopted_file
 from runner.project.run_files import RunFiles, is_abandoned
 from runner.project.run_folder import RunFolder
 
@@ -154,7 +155,11 @@ def close_executed(
 def close_interrupted(
     folder: RunFolder, record: RunRecord, interruption: Interruption, job: Job | None, files: RunFiles
 ) -> RunRecord:
-    """Record the end of a run whose CLI was killed together with the process that watched it."""
+    """Record the end of a run whose CLI was killed together with the process that watched it. That one may just have
+    adopted a file, and not have recorded it."""
+    if record.traversal_id is None:
+        adopted = adopted_file(files.tasks_root, record.task_id, record.run_id)
+        record = msgspec.structs.replace(record, traversal_id=adopted)
     result = CliResult(None, interruption, is_replay=record.run_type.is_replay)
     return close_executed(folder, record, result, job, files)
 

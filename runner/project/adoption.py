@@ -22,6 +22,17 @@ def adopter(tasks_root: Path, task_id: TaskId, traversal_id: RunId) -> RunId | N
         return None
 
 
+def adopted_file(tasks_root: Path, task_id: TaskId, run_id: RunId) -> RunId | None:
+    """The ID of the file that the run has adopted; None if none is found among all adoptions of the task."""
+    links = adoption_link(tasks_root, task_id, run_id).parent
+    try:
+        names = [link.name for link in links.iterdir()]
+    except OSError:
+        return None
+    found = (file_id for name in names if (file_id := parse_run_id(name)) is not None)
+    return next((file_id for file_id in found if adopter(tasks_root, task_id, file_id) == run_id), None)
+
+
 def adopt(tasks_root: Path, task_id: TaskId, traversal_id: RunId, run_id: RunId) -> bool:
     """Adopt the file for this run; False if another run has it. Raises `OSError`."""
     link = adoption_link(tasks_root, task_id, traversal_id)

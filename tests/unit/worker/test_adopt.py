@@ -6,7 +6,7 @@ from runner.ids import RunId, TaskId
 from runner.project.adoption import adopt, adopter
 from tests.project import PASSED, traversal_bytes
 from tests.unit.fake_stack import FakeStack
-from tests.unit.runs import OTHER, THIRD, full_disk, run_folder
+from tests.unit.runs import OTHER, THIRD, change_record, full_disk, run_folder
 
 
 def test_the_only_new_file_is_adopted_and_marked_as_adopted(stack: FakeStack) -> None:
@@ -38,6 +38,22 @@ def test_a_file_that_was_there_before_or_is_another_runs_is_not_adopted(stack: F
     (folder / "behaviour").write_text(f"other-id:{THIRD} pass")
     assert adopt(stack.settings.tasks_root, TaskId("buy"), RunId(THIRD), RunId("n" * 24))
     assert stack.run("buy")["traversal_id"] is None
+
+
+def test_a_file_that_was_adopted_just_before_the_worker_died_is_the_runs(stack: FakeStack) -> None:
+    folder = stack.project.add_task("buy")
+    run_id = stack.post("buy").json()["id"]
+    stack.redis.delete("rq:queue:bugninja")
+    change_record(stack, run_id, started_at="2026-11-23T08:00:00Z", worker="dead")
+    (folder / "traversals").mkdir()
+    passed = traversal_bytes([PASSED], "SUCCESSFUL")
+    (folder / "traversals" / f"traverse_20261123_080000_{OTHER}.json").write_bytes(passed)
+    assert adopt(stack.settings.tasks_root, TaskId("buy"), RunId(OTHER), RunId(run_id))
+    recovery = stack.recovery()
+    for _ in range(2):
+        recovery.run_once()
+    run = stack.get(run_id)
+    assert (run["current_state"], run["traversal_id"], run["adopted"]) == ("FINISHED", OTHER, True)
 
 
 def test_an_own_file_needs_no_adoption(stack: FakeStack) -> None:
