@@ -4,15 +4,16 @@ import pytest
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """A line per row: what was killed, how its run ended, and after how many seconds that was known."""
+    """A line per row: what was killed, how its runs ended, the seconds until then, and until the next run had ended."""
     reports = [report for name in ("passed", "failed") for report in terminalreporter.stats.get(name, ())]
     lines = [dict(report.user_properties) for report in reports if report.when == "call"]
-    table = sorted((line["row"], line["state"], line["seconds"]) for line in lines if "seconds" in line)
-    for row, state, seconds in table:
-        terminalreporter.write_line(f"{row:110} {state:22} {seconds:6.1f}")
-    times = sorted(seconds for _, _, seconds in table)
-    if times:
-        middle = times[len(times) // 2]
-        terminalreporter.write_line(
-            f"{len(times)} rows, seconds to recover: {times[0]:.1f} {middle:.1f} {times[-1]:.1f}"
-        )
+    table = sorted((line["row"], line["state"], line["seconds"], line["next"]) for line in lines if "row" in line)
+    for row, state, seconds, following in table:
+        terminalreporter.write_line(f"{row:120} {state:30} {seconds:6.1f} {following:6.1f}")
+    for name, times in (
+        ("to recover", [row[2] for row in table]),
+        ("to the end of the next", [row[3] for row in table]),
+    ):
+        if times:
+            low, middle, high = min(times), sorted(times)[len(times) // 2], max(times)
+            terminalreporter.write_line(f"{len(times)} rows, seconds {name}: {low:.1f} {middle:.1f} {high:.1f}")

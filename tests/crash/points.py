@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 LIST = Path(__file__).with_name("points.txt")
-VICTIMS = {
+VICTIMS: dict[str, dict[str, tuple[str, ...]]] = {
     "web": {"web": ("self",)},
     "prune": {"prune": ("self",)},
     "worker": {"worker": ("self",)},
@@ -47,10 +47,6 @@ def parse_point(line: str) -> Point:
 
 def known_points() -> list[Point]:
     return [parse_point(line) for line in LIST.read_text().splitlines()] if LIST.exists() else []
-
-
-def all_rows() -> list[Row]:
-    return [Row(point, victim) for point in known_points() for victim in VICTIMS[point.kind]]
 
 
 def write_points(scenario: str, points: list[Point]) -> None:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 import psutil
 
 from tests.crash.arena import TASK, Arena
-from tests.crash.points import Point
+from tests.crash.points import VICTIMS, Point, Row, known_points
 from tests.crash.watcher import LOOK
 from tests.waiting import wait_for
 
@@ -25,6 +25,8 @@ class Scenario:
     environ: Mapping[str, str] = MappingProxyType({})
     keeps = ""
     """How the names of the steps begin that are looked at."""
+    victims: tuple[str, ...] = ("horse", "both")
+    """Who is killed at the steps of a work-horse."""
 
     def first(self, arena: Arena) -> None:
         """Orders for processes that die before the scenario itself, which is about what happens then."""
@@ -76,6 +78,7 @@ class Replay(Scenario):
 class Pass(Scenario):
     """A run starts, goes on and ends, and another one waits for it."""
 
+    victims = ("horse", "worker", "both")
     kinds: tuple[str, ...] = ("worker", "horse")
 
     def act(self, arena: Arena) -> None:
@@ -188,6 +191,7 @@ def record_text(arena: Arena) -> str:
 class Progress(Scenario):
     """The CLI is at work."""
 
+    victims = ("horse", "worker", "both")
     kinds: tuple[str, ...] = ("horse",)
     behaviour = "note:began child deaf visit wait:go pass note:passed"
     keeps = LOOK
@@ -229,9 +233,6 @@ class RecoverStarted(Scenario):
         arena.start_run()
         arena.wait_death(0)
         arena.revive()
-
-    def after(self, arena: Arena) -> None:
-        arena.go()
 
 
 class RecoverPopped(RecoverStarted):
@@ -276,3 +277,9 @@ SCENARIOS: dict[str, Scenario] = {
         RecoverOver(),
     )
 }
+
+
+def all_rows() -> list[Row]:
+    """The whole matrix."""
+    rows = [Row(point, victim) for point in known_points() for victim in VICTIMS[point.kind]]
+    return [row for row in rows if row.point.kind != "horse" or row.victim in SCENARIOS[row.point.scenario].victims]

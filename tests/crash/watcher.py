@@ -105,12 +105,12 @@ def shorten(factor: float) -> None:
     """Let workers miss each other sooner. Before `jobs.worker.worker` is imported, which takes these by name."""
     from jobs.queue import heartbeat
 
-    heartbeat.HEARTBEAT_SECONDS /= factor  # type: ignore[assignment,misc]
-    heartbeat.HEARTBEAT_TTL = max(1, round(heartbeat.HEARTBEAT_TTL / factor))  # type: ignore[misc]
+    heartbeat.HEARTBEAT_SECONDS /= factor  # type: ignore[assignment]
+    heartbeat.HEARTBEAT_TTL = max(1, round(heartbeat.HEARTBEAT_TTL / factor))
     from jobs.worker import recover
 
-    recover.ROUND_SECONDS /= factor  # type: ignore[misc]
-    recover.LEAD_SECONDS /= factor  # type: ignore[misc]
+    recover.ROUND_SECONDS /= factor
+    recover.LEAD_SECONDS /= factor
 
 
 class Watcher:
@@ -127,13 +127,13 @@ class Watcher:
         """From now on. It cannot be taken back."""
         from redis.connection import AbstractConnection
 
-        send = AbstractConnection.send_packed_command
+        send: Any = AbstractConnection.send_packed_command
 
         def send_watched(connection: Any, command: Any, *args: Any, **kwargs: Any) -> Any:
             self._on_redis(command)
             return send(connection, command, *args, **kwargs)
 
-        AbstractConnection.send_packed_command = send_watched  # type: ignore[method-assign]
+        AbstractConnection.send_packed_command = send_watched  # type: ignore[method-assign, assignment]
         make_record = logging.getLogRecordFactory()
 
         def make_watched(*args: Any, **kwargs: Any) -> logging.LogRecord:
