@@ -156,6 +156,10 @@ class Arena:
         runs = self.task / "runs"
         return sorted(path.name for path in runs.iterdir() if path.name[0] != ".") if runs.exists() else []
 
+    def unfinished(self) -> list[str]:
+        """Folders that a dead process has left half made, or half deleted."""
+        return [path.name for path in (self.task / "runs").iterdir() if path.name.startswith((".new-", ".gone-"))]
+
     def told(self) -> list[tuple[str, str]]:
         """What the CLIs said that they did: run and word."""
         notes = self.task / "notes"

@@ -15,7 +15,7 @@ from rq import rate_limit
 
 from tests.crash.arena import TASK, Arena, process_of
 from tests.crash.points import Row, known_points, parse_point, write_points
-from tests.crash.scenarios import SCENARIOS, STRANGER, Scenario, all_rows
+from tests.crash.scenarios import PASSES, SCENARIOS, STRANGER, Scenario, all_rows
 from tests.project import Project
 from tests.stack import Stack
 from tests.waiting import wait_for
@@ -78,8 +78,7 @@ def test_all_steps_are_known(name: str, new_arena: Callable[[Scenario], Arena]) 
     if not arena.accepted:
         (run_id,) = wait_for(arena.run_ids)
         arena.accepted.append(run_id)
-    if name == "StopWaiting":
-        arena.go()
+    scenario.finish(arena)
     for run_id in arena.run_ids():
         arena.wait_outcome(run_id, 60)
     arena.wait_idle(rounds=2 if "recovery" in scenario.kinds else 0)
@@ -108,9 +107,11 @@ def test_killed_at_a_step(
     scenario.after(arena)
     runs = arena.run_ids()
     assert set(arena.accepted) <= set(runs), "all that was accepted is there"
+    assert len(runs) <= len(arena.accepted) + arena.unanswered
     ends = {run_id: arena.wait_outcome(run_id, SECONDS) for run_id in runs}
     seconds = time.monotonic() - alive
     arena.go()
+    (arena.task / "behaviour").write_text(PASSES)
     arena.start_run()
     last = arena.stack.wait_final(arena.accepted[-1], SECONDS)
     record_property("row", str(row))
@@ -120,6 +121,7 @@ def test_killed_at_a_step(
     assert seconds < SECONDS
     assert last["current_state"] == "FINISHED", "the next run of the task"
     check_truth(arena, ends)
+    wait_for(lambda: not arena.unfinished(), 60, f"the deletion of {arena.unfinished()}")
 
 
 def check_truth(arena: Arena, ends: dict[str, dict[str, object]]) -> None:

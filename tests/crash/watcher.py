@@ -95,7 +95,7 @@ class Orders(NamedTuple):
 def install(environ: Mapping[str, str]) -> None:
     """Watch this process from now on."""
     orders = Orders(**json.loads(environ["CRASH"]))
-    if orders.process == "worker" and orders.factor != 1:
+    if orders.process == "worker":
         shorten(orders.factor)
     if orders.notes is not None or orders.victims:
         Watcher(orders).install()
@@ -106,11 +106,12 @@ def shorten(factor: float) -> None:
     from jobs.queue import heartbeat
 
     heartbeat.HEARTBEAT_SECONDS /= factor  # type: ignore[assignment]
-    heartbeat.HEARTBEAT_TTL = max(1, round(heartbeat.HEARTBEAT_TTL / factor))
+    heartbeat.HEARTBEAT_TTL = round(heartbeat.HEARTBEAT_TTL / factor)
     from jobs.worker import recover
 
     recover.ROUND_SECONDS /= factor
     recover.LEAD_SECONDS /= factor
+    recover.CLEANING_ROUNDS = 2  # soon enough to be waited for
 
 
 class Watcher:
