@@ -138,6 +138,16 @@ class Arena:
             lambda: list((self.task / "traversals").glob(pattern)), 40, f"a step of {run_id} in {self.stack.folder}"
         )
 
+    def wait_recorded(self, run_id: str) -> None:
+        """Until the record has the ID of the run's file, or somebody has died. It is written while the CLI runs: a CLI
+        that ends before that would make the steps of its run a matter of luck."""
+        record = self.task / "runs" / run_id / "run.json"
+        wait_for(lambda: self.died() or b'"traversal_id":"' in record.read_bytes(), 40, f"the file of {run_id}")
+
+    def died(self) -> bool:
+        """Whether somebody has died."""
+        return any(death.died.exists() for death in self.deaths)
+
     def outcome(self, run_id: str) -> dict[str, Any] | None:
         """How the run ended, by its record; None as long as it has not."""
         try:
@@ -195,7 +205,7 @@ class Arena:
             self.lines[name].terminate()
             self.lines[name].wait(10)
 
-    def noted(self, kinds: tuple[str, ...], keeps: str) -> list[str]:
-        """The steps of these kinds, numbered, whose names begin so."""
+    def noted(self, kinds: tuple[str, ...]) -> list[str]:
+        """The steps of these kinds, numbered."""
         lines = self.notes.read_text().splitlines() if self.notes.exists() else []
-        return numbered(line for line in lines if line.split()[0] in kinds and line.partition(" ")[2].startswith(keeps))
+        return numbered(line for line in lines if line.split()[0] in kinds)

@@ -1,7 +1,6 @@
 """What is under way when a process is killed. Each scenario has a client, who does what a client would do then."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 
 import psutil
@@ -9,7 +8,6 @@ import psutil
 from tests.crash.arena import TASK, Arena
 from tests.crash.points import VICTIMS, Point, Row, known_points
 from tests.crash.watcher import LOOK
-from tests.waiting import wait_for
 
 PASSES = "note:began visit pass note:passed"
 WAITS = "note:began visit wait:go pass note:passed"
@@ -21,6 +19,8 @@ class Scenario:
 
     kinds: tuple[str, ...] = ()
     """Whose steps are looked at."""
+    source: str | None = None
+    """The scenario with the same steps, if there is one: then the list has them under that name only."""
     behaviour = PASSES
     environ: Mapping[str, str] = MappingProxyType({})
     keeps = ""
@@ -49,14 +49,37 @@ class Scenario:
         return type(self).__name__
 
 
-class Accept(Scenario):
-    kinds: tuple[str, ...] = ("web",)
+class Pass(Scenario):
+    """A run is accepted, starts, leaves a process behind and passes, and another one follows."""
+
+    kinds: tuple[str, ...] = ("web", "worker", "horse")
+    victims = ("horse", "worker", "both")
+    behaviour = "note:began child visit wait:go pass note:passed"
+
+    def act(self, arena: Arena) -> None:
+        arena.start_run()
+        if arena.accepted:
+            arena.wait_recorded(arena.accepted[0])
+        arena.go()
+
+    def after(self, arena: Arena) -> None:
+        arena.start_run()
+
+
+class Fail(Pass):
+    """The test finds a fault."""
+
+    kinds: tuple[str, ...] = ("horse",)
+    source = "Pass"
+    behaviour = "note:began child deaf visit wait:go fail note:failed"
+    keeps = "re"  # what it removes, renames, and sends to Redis
 
 
 class AcceptOnce(Scenario):
     """With an Idempotency-Key: the client sends the request again, and there is one run."""
 
     kinds: tuple[str, ...] = ("web",)
+    source = "Pass"
 
     def act(self, arena: Arena) -> None:
         arena.start_run(**{"Idempotency-Key": "once"})
@@ -78,25 +101,6 @@ class Replay(Scenario):
         arena.post(f"/test-runs/replay-run/{arena.accepted[0]}")
 
 
-class Pass(Scenario):
-    """A run starts, goes on and ends, and another one waits for it."""
-
-    victims = ("horse", "worker", "both")
-    kinds: tuple[str, ...] = ("worker", "horse")
-
-    def act(self, arena: Arena) -> None:
-        arena.start_run()
-
-    def after(self, arena: Arena) -> None:
-        arena.start_run()
-
-
-class Fail(Pass):
-    kinds: tuple[str, ...] = ("horse",)
-    behaviour = "note:began child deaf visit fail note:failed"
-    keeps = "kill"
-
-
 class StopWaiting(Scenario):
     """A run that waits for another one is stopped."""
 
@@ -106,7 +110,7 @@ class StopWaiting(Scenario):
 
     def prepare(self, arena: Arena) -> None:
         arena.start_run()
-        arena.wait_visited(arena.accepted[0])
+        arena.wait_recorded(arena.accepted[0])
         for _ in range(self.waiting):
             arena.start_run()
 
@@ -173,8 +177,7 @@ class AdoptEarly(Scenario):
         (arena.task / "behaviour").write_text(PASSES)
 
     def act(self, arena: Arena) -> None:
-        dead = [death.died for death in arena.deaths]
-        wait_for(lambda: any(map(Path.exists, dead)) or STRANGER in record_text(arena), 20, "the adoption on the disk")
+        arena.wait_recorded(arena.accepted[0])
         arena.go()
 
 
@@ -187,21 +190,18 @@ class AdoptLate(AdoptEarly):
         """Nothing: the CLI goes on by itself."""
 
 
-def record_text(arena: Arena) -> str:
-    return (arena.task / "runs" / arena.accepted[0] / "run.json").read_text()
-
-
 class Progress(Scenario):
     """The CLI is at work."""
 
     victims = ("horse", "worker", "both")
     kinds: tuple[str, ...] = ("horse",)
     behaviour = "note:began child deaf visit wait:go pass note:passed"
+    source: str | None = "Pass"
     keeps = LOOK
 
     def prepare(self, arena: Arena) -> None:
         arena.start_run()
-        arena.wait_visited(arena.accepted[0])
+        arena.wait_recorded(arena.accepted[0])
 
     def act(self, arena: Arena) -> None:
         """Nothing: it is under way."""
@@ -217,6 +217,7 @@ class HorseDied(Progress):
     """The worker closes the run of its dead work-horse, whose CLI lives on."""
 
     kinds: tuple[str, ...] = ("worker",)
+    source = None
     keeps = ""
 
     def act(self, arena: Arena) -> None:
@@ -261,30 +262,24 @@ class RecoverOver(RecoverStarted):
     dies, victim = Point("", "horse", "remove tasks/t/runs/ID/reserve", 1), "both"
 
 
-SCENARIOS: dict[str, Scenario] = {
-    scenario.name: scenario
-    for scenario in (
-        Accept(),
-        AcceptOnce(),
-        Replay(),
-        Pass(),
-        Fail(),
-        StopWaiting(),
-        StopRunning(),
-        Prune(),
-        AdoptEarly(),
-        AdoptLate(),
-        Progress(),
-        HorseDied(),
-        RecoverStarted(),
-        RecoverPopped(),
-        RecoverUnqueued(),
-        RecoverOver(),
-    )
-}
+ALL = (
+    *(Pass(), Fail(), AcceptOnce(), Replay(), Progress(), StopWaiting(), StopRunning(), Prune(), AdoptEarly()),
+    *(AdoptLate(), HorseDied(), RecoverStarted(), RecoverPopped(), RecoverUnqueued(), RecoverOver()),
+)
+SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in ALL}
+
+
+def rows_of(scenario: Scenario) -> list[Row]:
+    points = [point for point in known_points() if point.scenario == (scenario.source or scenario.name)]
+    chosen = [point for point in points if point.kind in scenario.kinds and point.name.startswith(scenario.keeps)]
+    return [
+        Row(point._replace(scenario=scenario.name), victim)
+        for point in chosen
+        for victim in VICTIMS[point.kind]
+        if point.kind != "horse" or victim in scenario.victims
+    ]
 
 
 def all_rows() -> list[Row]:
     """The whole matrix."""
-    rows = [Row(point, victim) for point in known_points() for victim in VICTIMS[point.kind]]
-    return [row for row in rows if row.point.kind != "horse" or row.victim in SCENARIOS[row.point.scenario].victims]
+    return [row for scenario in ALL for row in rows_of(scenario)]
