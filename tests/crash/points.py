@@ -1,4 +1,7 @@
-"""The one list of the steps at which processes are killed: `points.txt`. `CRASH_RECORD=1 pytest tests/crash` renews it."""
+"""The one list of the steps at which processes are killed: `points.txt`.
+
+`CRASH_RECORD=1 pytest tests/crash -k known` renews it.
+"""
 
 from pathlib import Path
 from typing import NamedTuple

@@ -1,7 +1,8 @@
 """Web, worker, work-horse and the prune command are killed at every step that they do: no run is lost or told wrong.
 
 The rows are made from the list in `points.txt`, and one test per scenario sees that the list is complete. `make test`
-takes a few rows of the matrix, with a worker that looks for dead ones more often; `make soak` takes all.
+takes a few rows of the matrix, with a worker that looks for dead ones more often; `make soak` takes the same rows with
+the worker's own times (CRASH_FACTOR=1), and then all rows (CRASH_ALL=1).
 """
 
 import json
@@ -20,7 +21,7 @@ from tests.project import Project
 from tests.stack import Stack
 from tests.waiting import wait_for
 
-FACTOR = float(os.environ.get("CRASH_FACTOR", "4"))
+FACTOR = float(os.environ.get("CRASH_FACTOR", "4"))  # by which the worker's times are shortened
 SHORT = 10  # rows in `make test`
 SECONDS = 30.0  # in which a living worker brings a run to its end
 FILE_STATES = {"SUCCESSFUL": "FINISHED", "FAILED": "FAILED"}
@@ -65,7 +66,7 @@ def load_scripts(stack: Stack) -> None:
 
 @pytest.mark.parametrize("name", [name for name, scenario in SCENARIOS.items() if scenario.source is None])
 def test_all_steps_are_known(name: str, new_arena: Callable[[Scenario], Arena]) -> None:
-    """A step that is not in `points.txt` would never be killed: `CRASH_RECORD=1 pytest tests/crash` adds it."""
+    """A step that is not in `points.txt` would never be killed: `CRASH_RECORD=1 pytest tests/crash -k known` adds it."""
     scenario = SCENARIOS[name]
     arena = new_arena(scenario)
     scenario.first(arena)
