@@ -36,6 +36,7 @@ T = TypeVar("T")
 
 WAITS_FOR = ("MISCONF", "UNBLOCKED", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "LOADING")
 """Errors, by their first words, of a Redis that is just failing over, or takes no writes for now."""
+OF_PIPELINE = " of pipeline caused error: "  # ends what redis-py puts before the words of Redis
 
 
 class Leaving:
@@ -62,7 +63,8 @@ def refuses(error: Exception) -> bool:
     """Whether Redis has answered that it cannot do this for now: it is full, a replica, failing over, or cannot write
     its disk. Such a command had no effect, so it can be sent again."""
     for_now = (OutOfMemoryError, ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError)
-    return isinstance(error, for_now) or (isinstance(error, ResponseError) and str(error).startswith(WAITS_FOR))
+    own_words = str(error).rpartition(OF_PIPELINE)[2]
+    return isinstance(error, for_now) or (isinstance(error, ResponseError) and own_words.startswith(WAITS_FOR))
 
 
 class PatientRetry(Retry):

@@ -6,6 +6,7 @@ import pytest
 from redis import Redis
 from redis._parsers.base import BaseParser
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from jobs.queue.connection import (
     ANSWER_SECONDS,
@@ -99,3 +100,14 @@ def test_a_thread_has_a_connection_that_fails_instead_of_waiting() -> None:
     assert connection.connection_pool is not patient.connection_pool
     with pytest.raises(RedisConnectionError):
         connection.ping()
+
+
+@pytest.mark.parametrize("words", ["NOREPLICAS Not enough good replicas to write.", "MISCONF no save", "WRONGTYPE no"])
+def test_a_refusal_is_the_same_in_a_pipeline(words: str) -> None:
+    """redis-py puts words of its own before those of Redis then."""
+    error = ResponseError(words)
+    alone = refuses(error)
+    Redis().pipeline().annotate_exception(error, 1, ("SET", "a", "1"))  # type: ignore[no-untyped-call]
+    assert str(error) != words
+    assert refuses(error) is alone is not words.startswith("WRONGTYPE")
+    assert refuses(ReadOnlyError("You can't write against a read only replica."))
