@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -93,18 +92,6 @@ class PatientRetry(Retry):
         return super().call_with_retry(do, fail, worth_another_try, with_failure_count)
 
 
-@contextmanager
-def without_waiting(connection: Redis) -> Iterator[None]:
-    """Inside it this connection fails at once instead of waiting for Redis."""
-    before = connection.get_retry()
-    connection.set_retry(Retry(NoBackoff(), 0))
-    try:
-        yield
-    finally:
-        if before is not None:
-            connection.set_retry(before)
-
-
 class PatientRedis(Redis):
     """The worker's connection: it outlives a Redis that starts later, restarts, or pauses."""
 
@@ -122,10 +109,11 @@ class PatientRedis(Redis):
         return connection
 
 
-def impatient(connection: Redis) -> Redis:
-    """Another connection to the same Redis, for a thread that must never wait long: it fails instead."""
+def impatient(connection: Redis, seconds: float = ANSWER_SECONDS) -> Redis:
+    """Another connection to the same Redis, for one that must never wait longer for an answer: it fails instead."""
     pool = connection.connection_pool
-    kwargs = {**pool.connection_kwargs, "socket_timeout": ANSWER_SECONDS, "retry": Retry(NoBackoff(), 0)}
+    timeouts = {"socket_timeout": seconds, "socket_connect_timeout": min(seconds, CONNECT_SECONDS)}
+    kwargs = {**pool.connection_kwargs, **timeouts, "retry": Retry(NoBackoff(), 0)}
     return Redis(connection_pool=ConnectionPool(connection_class=pool.connection_class, **kwargs))
 
 

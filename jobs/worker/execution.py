@@ -11,7 +11,7 @@ from types import FrameType
 import msgspec
 from redis.exceptions import RedisError
 
-from jobs.queue.connection import stop_waiting, without_waiting
+from jobs.queue.connection import impatient, stop_waiting
 from jobs.queue.job import Job, restore_if_lost, save_to_job
 from jobs.queue.records import change_record, close_executed, read_record
 from jobs.run.record import RunRecord
@@ -39,6 +39,7 @@ TICK = 0.25  # seconds between two checks of the deadlines and of requests to st
 SHUTDOWN_GRACE = 2.0  # seconds that the CLI has to end by itself at shutdown
 HORSE_SECONDS = 3.2  # seconds that the work-horse has for that and for the outcome; honcho kills everything after 5
 JOB_CHECK_SECONDS = 3.0  # between two checks whether Redis still has the job
+REDIS_SECONDS = 0.3  # for which Redis may keep the one waiting who watches the CLI
 LOG_TAIL = 64 * 1024  # bytes of the log in which the last words are looked for
 
 
@@ -102,6 +103,7 @@ class Execution:
     ) -> None:
         self.job, self.folder, self.record = job, folder, record
         self._files, self._settings, self._shutdown = files, settings, shutdown
+        self._redis = impatient(job.connection, REDIS_SECONDS)
         self._search = FileSearch(files, folder)
         self._worker_pid = worker_pid
         self._seen: Identity | None = None  # of the record, when it was found to be ours
@@ -110,8 +112,11 @@ class Execution:
     def run(self) -> RunRecord:
         """Run the CLI to its end, however it comes; returns the record with the outcome.
 
-        Raises `OwnershipLost` and `RecordUnreadable` as soon as another process owns the run; the CLI is ended then.
+        Raises `OwnershipLost` and `RecordUnreadable` as soon as another process owns the run; the CLI is ended then, or
+        not even started: this process may have waited for Redis for long.
         """
+        if self._is_lost():
+            raise OwnershipLost(self.record.run_id)
         result = self._run_cli()
         succeeded = result.exit is not None and result.exit.exit_code == 0 and result.interruption is None
         try:
@@ -184,7 +189,7 @@ class Execution:
     def _maintain(self) -> None:
         """Keep record and job up to date while the CLI runs, without waiting for Redis; a failure is repaired later."""
         try:
-            with without_waiting(self.job.connection):
+            with self._impatient():
                 record = self._with_file(cli_succeeded=False)
                 if record is not self.record:
                     self.record = change_record(self.folder, record.epoch, traversal_id=record.traversal_id)
@@ -192,6 +197,15 @@ class Execution:
                 self._check_job()
         except (RedisError, OSError) as error:
             log_event("housekeeping_failed", level=logging.WARNING, run=self.record.run_id, error=error)
+
+    @contextmanager
+    def _impatient(self) -> Iterator[None]:
+        """Inside it the job uses a connection that fails soon."""
+        patient, self.job.connection = self.job.connection, self._redis
+        try:
+            yield
+        finally:
+            self.job.connection = patient
 
     def _check_job(self) -> None:
         """Put the job back if Redis was emptied."""

@@ -43,6 +43,7 @@ EARLIER_NAMES = ("jobs.execute.execute_run",)  # of `execute_run`, in jobs that 
 POP_SECONDS = 1  # how long one blocking pop waits, and so how long an idle worker takes to leave
 NO_RECORD = "PROJECT_ROOT has no record of the run; was it deleted, or has the web process another PROJECT_ROOT?"
 UNUSABLE_SECONDS = 1.0  # from one try to read a queue that cannot be read to the next
+LEAVE_SECONDS = HORSE_SECONDS + 0.5  # after which a worker that leaves waits for nothing any more
 DONE = object()
 
 
@@ -88,6 +89,7 @@ class RunWorker(Worker):
         self._claimed: RunJob | None = None  # the job of the run that it owns now
         self._recovery: Recovery | None = None
         self._stops: SimpleQueue[int] = SimpleQueue()  # PIDs of work-horses that have been told to end
+        self._asked: SimpleQueue[int] = SimpleQueue()  # numbers of signals to leave
         self._beating, self._recovering = threading.Lock(), threading.Lock()  # held while that thread does something
         kwargs["job_class"] = RunJob
         super().__init__(queues, name=name or f"{socket.gethostname()}-{os.getpid()}-{new_run_id()[:6]}", **kwargs)
@@ -106,8 +108,8 @@ class RunWorker(Worker):
         return POP_SECONDS + 2
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
-        """Work as RQ's worker does, with three threads beside it."""
-        for target in (self._send_heartbeats, self._recover, self._kill_late_horses):
+        """Work as RQ's worker does, with four threads beside it."""
+        for target in (self._send_heartbeats, self._recover, self._kill_late_horses, self._leave_in_time):
             threading.Thread(target=target, name=target.__name__, daemon=True).start()
         log_event("working", worker=self.name, queue=self.queues[0].name, project=self.settings.project_root)
         try:
@@ -222,6 +224,7 @@ class RunWorker(Worker):
         self._stop_requested = True
         self._shutdown_requested_date = now()
         stop_waiting()
+        self._asked.put(signum)
         if self.horse_pid:
             self._end_horse()
 
@@ -242,6 +245,16 @@ class RunWorker(Worker):
             if self.horse_pid == pid:  # and not 0 meanwhile, which would mean ourselves
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+    def _leave_in_time(self) -> None:
+        """End this process if it has been asked to leave and still waits: for a Redis that takes everything and answers
+        nothing, each command takes as long as a socket waits."""
+        self._asked.get()
+        if not self._left.wait(LEAVE_SECONDS):
+            if self._claimed is not None:
+                self._close_after_horse(self._claimed, save=False)
+            log_event("left_without_redis", level=logging.WARNING, worker=self.name)
+            os._exit(0)
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
         """The horse died before it could record an outcome: end what it left behind, and record that."""
