@@ -10,11 +10,12 @@ CHUNK = 64 * 1024
 
 
 class Proxy:
-    """Listens on `port` and forwards to a port of this machine. `delay` holds each piece of data for so many seconds."""
+    """Listens on `port` and forwards to the port `target` of this machine, which may change for new connections.
+    `delay` holds each piece of data for so many seconds."""
 
     def __init__(self, target: int, delay: float = 0.0) -> None:
         self.delay = delay
-        self._target = target
+        self.target = target
         self._flows = {REQUESTS: threading.Event(), ANSWERS: threading.Event()}
         self._word: bytes | None = None
         self._after_word = ANSWERS
@@ -51,6 +52,10 @@ class Proxy:
     def cut(self) -> None:
         """Close all connections, and refuse new ones."""
         self._shut(self._listener)
+        self.drop()
+
+    def drop(self) -> None:
+        """Close all connections; new ones are accepted."""
         for connection in list(self._connections):
             self._shut(connection)
 
@@ -72,7 +77,7 @@ class Proxy:
             except OSError:
                 return
             try:
-                server = socket.create_connection(("127.0.0.1", self._target))
+                server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
                 client.close()
                 continue

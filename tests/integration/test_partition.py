@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -12,50 +12,10 @@ from tests.project import Project
 from tests.proxy import Proxy
 from tests.stack import Stack
 from tests.waiting import wait_for
+from tests.watching import check_it_stays, living_workers, notes
 
 CLI_SECONDS = 2.0  # in which the CLI of a run that was lost is gone
 LEAVING_SECONDS = 4.0
-WATCHED_SECONDS = 4.0  # for which a final state is watched
-
-
-@pytest.fixture
-def base(new_stack: Callable[..., Stack]) -> Stack:
-    """Redis and web."""
-    stack = new_stack()
-    for name in ("redis", "web"):
-        stack.line(name)
-    wait_for(lambda: (stack.call("GET", "/ready").body or {}).get("redis"), what="Redis and web")
-    return stack
-
-
-@pytest.fixture
-def proxy(base: Stack) -> Iterator[Proxy]:
-    proxy = Proxy(base.redis_port)
-    yield proxy
-    proxy.close()
-
-
-def workers(stack: Stack) -> object:
-    body = stack.call("GET", "/ready").body
-    return body.get("workers") if isinstance(body, dict) else None
-
-
-def notes(project: Project, task: str) -> list[str]:
-    path = project.root / "tasks" / task / "notes"
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def check_it_stays(stack: Stack, run_id: str, document: dict[str, object], seconds: float = WATCHED_SECONDS) -> None:
-    """The run's record and document do not change any more."""
-    (path,) = stack.project.root.glob(f"tasks/*/runs/{run_id}/run.json")
-    record, until = path.read_bytes(), time.monotonic() + seconds
-
-    def has_time_passed() -> bool:
-        assert path.read_bytes() == record
-        assert stack.run(run_id) == document
-        return time.monotonic() > until
-
-    wait_for(has_time_passed, seconds + 10, step=0.2)
 
 
 @pytest.mark.parametrize("partition", [Proxy.block, Proxy.cut])
@@ -74,7 +34,7 @@ def test_a_worker_that_is_cut_off_from_redis_loses_its_run(
     run_id = base.post("slow")
     wait_for(lambda: base.run(run_id)["brain_states"])
     here.line("worker")
-    wait_for(lambda: workers(base) == 2)
+    wait_for(lambda: living_workers(base) == 2)
     behind = base.post("slow")
     partition(proxy)
     document = base.wait_final(run_id, 30)
@@ -84,7 +44,7 @@ def test_a_worker_that_is_cut_off_from_redis_loses_its_run(
     wait_for(lambda: base.run(behind)["current_state"] == "RUNNING", 30, "the next run of the task")
     check_it_stays(base, run_id, document)
     proxy.heal()
-    wait_for(lambda: workers(base) == 2, what="the worker that was cut off")
+    wait_for(lambda: living_workers(base) == 2, what="the worker that was cut off")
     check_it_stays(base, run_id, document)
     folder.joinpath("go").touch()
     assert base.wait_final(behind)["current_state"] == "FINISHED"
