@@ -73,7 +73,7 @@ def enqueue(queue: Queue, record: RunRecord, settings: Settings, *, again: bool 
 def build_job(queue: Queue, record: RunRecord, settings: Settings) -> Job:
     """The run's job; nothing is sent to Redis."""
     limit = settings.runs_per_task
-    rate_limit = RateLimit(f"{queue.name}:{record.task_id}", limit) if limit else None
+    rate_limit = RateLimit(turn_key(queue, record.task_id), limit) if limit else None
     return queue.create_job(
         EXECUTE_RUN,
         kwargs={"task_id": record.task_id},
@@ -86,6 +86,11 @@ def build_job(queue: Queue, record: RunRecord, settings: Settings) -> Job:
         status=JobStatus.RATE_LIMITED if rate_limit else JobStatus.QUEUED,
         rate_limit=rate_limit,
     )
+
+
+def turn_key(queue: Queue, task_id: str) -> str:
+    """The key of RQ's rate limit for the runs of this task."""
+    return f"{queue.name}:{task_id}"
 
 
 def _rate_limited_enqueue(queue: Queue, job: Job, record: RunRecord, limit: int, pipeline: Pipeline) -> None:

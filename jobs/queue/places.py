@@ -11,7 +11,7 @@ from rq.rate_limit import RateLimitRegistry
 from rq.utils import now
 from rq.worker_registration import clean_worker_registry
 
-from jobs.queue.job import BaseWorker, Job, Queue, fetch_job
+from jobs.queue.job import BaseWorker, Job, Queue, fetch_job, turn_key
 
 
 class QueueView(NamedTuple):
@@ -46,19 +46,29 @@ def view_queue(queue: Queue) -> QueueView:
     return QueueView(
         waiting={*queued, *chain.from_iterable(held_back)},
         popped={*popped},
-        started={execution.partition(":")[0] for execution in started},
+        started={*map(_job_of, started)},
         turns={job_id: key for key, ids in zip(keys, limited[::2], strict=True) for job_id in ids},
         limits={key: bool(ids) for key, ids in zip(keys, held_back, strict=True)},
     )
 
 
 def _is_limit_of(queue: Queue, key: str) -> bool:
-    return key.startswith(f"{queue.name}:")
+    return key.startswith(f"{queue.name}:") and key.isprintable()
 
 
 def _text(value: object) -> str:
     """A key or an ID from Redis; bytes that are no text cannot be ours, but must not stop us."""
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return value.decode(errors="surrogateescape") if isinstance(value, bytes) else str(value)
+
+
+def _bytes(text: str) -> bytes:
+    """What `_text` was made of."""
+    return text.encode(errors="surrogateescape")
+
+
+def _job_of(execution: object) -> str:
+    """The ID in an entry of what RQ counts as started."""
+    return _text(execution).partition(":")[0]
 
 
 def return_popped(queue: Queue, job_id: str, *, at_front: bool = True) -> None:
@@ -71,7 +81,7 @@ def return_popped(queue: Queue, job_id: str, *, at_front: bool = True) -> None:
 
 def drop_popped(queue: Queue, job_id: str) -> None:
     """Forget that a job was popped; nothing else about it changes. Raises redis's errors."""
-    queue.connection.lrem(queue.intermediate_queue_key, 1, job_id)
+    queue.connection.lrem(queue.intermediate_queue_key, 1, _bytes(job_id))  # type: ignore[arg-type]
 
 
 def end_job(worker: BaseWorker, job_id: str, message: str, turn: str | None) -> None:
@@ -88,8 +98,12 @@ def end_job(worker: BaseWorker, job_id: str, message: str, turn: str | None) -> 
                 execution.delete(job=job, pipeline=pipeline)
             pipeline.execute()
         worker.handle_job_failure(job, queue, exc_string=message, execution=last)
-    elif turn is not None:
-        RateLimitRegistry(turn, queue.connection).release_and_enqueue(job_id)
+    if turn is not None:
+        RateLimitRegistry(turn, queue.connection).release_and_enqueue(_bytes(job_id))  # type: ignore[arg-type]
+    key = queue.started_job_registry.key
+    for entry in map(_text, queue.connection.zrange(key, 0, -1)):
+        if _job_of(entry) == job_id:  # RQ no longer has the job, or the execution
+            queue.connection.zrem(key, _bytes(entry))
     drop_popped(queue, job_id)
 
 
@@ -97,6 +111,15 @@ def _executions(job: Job) -> list[Execution]:
     """RQ's own notes of who executes the job. `Job.get_executions` raises `ValueError` as soon as one has expired."""
     ids = ExecutionRegistry(job.id, job.connection).get_execution_ids()
     return [Execution(execution_id, job.id, job.connection, job.worker_name or "") for execution_id in ids]
+
+
+def hold_turn(queue: Queue, task_id: str, run_id: str, limit: int) -> None:
+    """Note again that this run has a turn of its task. Raises redis's errors."""
+    registry = RateLimitRegistry(turn_key(queue, task_id), queue.connection)
+    with queue.connection.pipeline() as pipeline:
+        registry.register(limit, pipeline)
+        pipeline.zadd(registry.allowed_key, {run_id: time.time()})
+        pipeline.execute()
 
 
 def give_turns(queue: Queue, keys: Iterable[str], limit: int) -> None:

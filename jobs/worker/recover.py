@@ -33,6 +33,7 @@ from jobs.queue.places import (
     end_job,
     forget_expired,
     give_turns,
+    hold_turn,
     return_popped,
     view_queue,
 )
@@ -173,6 +174,8 @@ class Recovery:
         if was_moved(folder):
             close_dead(self._files, folder, record, MOVED)
         elif record.epoch:
+            if self._settings.runs_per_task and record.run_id not in view.turns:  # Redis was emptied, say
+                hold_turn(self._queue, record.task_id, record.run_id, self._limit)
             self._recover_started(folder, record)
         else:
             self._unstarted[folder.task_id, folder.run_id] = identity
@@ -184,6 +187,9 @@ class Recovery:
             return
         if record.run_id in view.popped:  # and if its worker died then, it stays there
             if self._is_due(record.run_id, "popped"):
+                if fetch_job(self._redis, record.run_id) is None:  # to be returned for ever
+                    drop_popped(self._queue, record.run_id)
+                    return
                 return_popped(self._queue, record.run_id)
                 log_event("job_returned", run=record.run_id)
             return
