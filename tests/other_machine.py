@@ -18,10 +18,10 @@ REAL: Mapping[str, float] = {}
 QUICK: Mapping[str, float] = {
     # the real ones are: beats each 3 s that hold for 9 s, rounds each 5 s, a leader for 15 s, silence of 60 s
     "jobs.queue.heartbeat.HEARTBEAT_TTL": 3,
-    "jobs.worker.worker.HEARTBEAT_SECONDS": 1,
-    "jobs.worker.worker.ROUND_SECONDS": 1,
-    "jobs.worker.recover.LEAD_SECONDS": 3,
-    "jobs.worker.sweep.SILENT_SECONDS": 6,
+    "jobs.worker.worker.HEARTBEAT_SECONDS": 0.5,
+    "jobs.worker.worker.ROUND_SECONDS": 1.5,
+    "jobs.worker.recover.LEAD_SECONDS": 4,
+    "jobs.worker.sweep.SILENT_SECONDS": 7,
 }
 
 
