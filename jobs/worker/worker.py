@@ -43,7 +43,7 @@ EARLIER_NAMES = ("jobs.execute.execute_run",)  # of `execute_run`, in jobs that 
 POP_SECONDS = 1  # how long one blocking pop waits, and so how long an idle worker takes to leave
 NO_RECORD = "PROJECT_ROOT has no record of the run; was it deleted, or has the web process another PROJECT_ROOT?"
 UNUSABLE_SECONDS = 1.0  # from one try to read a queue that cannot be read to the next
-LEAVE_SECONDS = HORSE_SECONDS + 0.5  # after which a worker that leaves waits for nothing any more
+LEAVE_SECONDS = HORSE_SECONDS + 0.2  # after which a worker that leaves waits for nothing any more
 DONE = object()
 
 
