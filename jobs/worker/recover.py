@@ -55,7 +55,7 @@ from runner.project.run_folder import RunFolder, unfinished_folders
 from runner.settings import Settings
 
 ROUND_SECONDS = 5.0  # from the end of one round to the next
-LEAD_SECONDS = 3 * ROUND_SECONDS  # after which another worker leads if the present leader says nothing
+LEAD_SECONDS = 2 * ROUND_SECONDS  # after which another worker leads if the present leader says nothing
 CLEANING_ROUNDS = 60  # between two times that everything which is over is cleaned away
 NO_TURN_LIMIT = 1000  # turns of a task that are given where RUNS_PER_TASK sets no limit (any more)
 

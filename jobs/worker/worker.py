@@ -5,33 +5,33 @@ import os
 import signal
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
-from redis import Redis
 from redis.client import Pipeline, PubSub, PubSubWorkerThread
 from redis.exceptions import RedisError
 from rq.exceptions import StopRequested
 from rq.job import Job
 from rq.queue import Queue
-from rq.results import Result
 from rq.utils import now
 from rq.worker import Worker
 
 from jobs.queue.connection import impatient, stop_waiting
 from jobs.queue.heartbeat import HEARTBEAT_SECONDS, send_heartbeat
-from jobs.queue.job import EXECUTE_RUN, is_unusable, make_queue, publish_change, record_of_job, task_of_job
+from jobs.queue.job import is_unusable, make_queue, publish_change, record_of_job, task_of_job
 from jobs.queue.places import drop_popped, end_job, return_popped
 from jobs.queue.records import close_unstarted
 from jobs.run.state import Reason
 from jobs.run.verdict import HORSE_DIED, Interruption
-from jobs.worker.execute import ClaimedJob, claim_run, close_dead, execute_run
+from jobs.worker.background import Background
+from jobs.worker.execute import claim_run, close_dead
 from jobs.worker.execution import HORSE_SECONDS
 from jobs.worker.recover import ROUND_SECONDS, Recovery
+from jobs.worker.run_job import RunJob
 from jobs.worker.sweep import sweep
 from runner.errors import NoSuchRun, OwnershipLost, RecordUnreadable, SettingsError
 from runner.ids import new_run_id
@@ -39,35 +39,10 @@ from runner.log import configure_logging, log_event
 from runner.project.run_files import project_files
 from runner.settings import read_settings
 
-EARLIER_NAMES = ("jobs.execute.execute_run",)  # of `execute_run`, in jobs that were enqueued before an upgrade
 POP_SECONDS = 1  # how long one blocking pop waits, and so how long an idle worker takes to leave
 NO_RECORD = "PROJECT_ROOT has no record of the run; was it deleted, or has the web process another PROJECT_ROOT?"
 UNUSABLE_SECONDS = 1.0  # from one try to read a queue that cannot be read to the next
 LEAVE_SECONDS = HORSE_SECONDS + 0.2  # after which a worker that leaves waits for nothing any more
-DONE = object()
-
-
-class RunJob(ClaimedJob):
-    """A job that can only be a run: the content of Redis cannot make a worker call anything else."""
-
-    success_callback = failure_callback = stopped_callback = property(lambda self: None)  # runs have no callbacks
-
-    @property
-    def func(self) -> Callable[[str], str]:
-        """Always ours, imported before the worker forks."""
-        return execute_run
-
-    def perform(self) -> Any:
-        """The function's value. Raises `ValueError` if the job names another function than ours."""
-        if self.func_name not in (EXECUTE_RUN, *EARLIER_NAMES):
-            raise ValueError(f"this worker only calls {EXECUTE_RUN}, and the job wants {self.func_name}")
-        return super().perform()
-
-    def _handle_success(self, result_ttl: int, pipeline: Pipeline, *args: Any, **kwargs: Any) -> None:
-        """As RQ's, without keeping the function's value: the run's record says how it ended, and a result takes more
-        memory than all the rest of the job (Redis gives each stream 4 kB)."""
-        super()._handle_success(result_ttl, pipeline, *args, **kwargs)
-        pipeline.delete(Result.get_key(self.id))
 
 
 class RunWorker(Worker):
@@ -84,18 +59,17 @@ class RunWorker(Worker):
         except SettingsError as error:
             raise SystemExit(str(error)) from None
         configure_logging(self.settings.log_level)
-        self._left = threading.Event()
         self._was_born = False
         self._claimed: RunJob | None = None  # the job of the run that it owns now
-        self._recovery: Recovery | None = None
-        self._stops: SimpleQueue[int] = SimpleQueue()  # PIDs of work-horses that have been told to end
-        self._asked: SimpleQueue[int] = SimpleQueue()  # numbers of signals to leave
-        self._beating, self._recovering = threading.Lock(), threading.Lock()  # held while that thread does something
+        self._asked: SimpleQueue[int] = SimpleQueue()  # numbers of signals to leave; putting one in takes no lock
         kwargs["job_class"] = RunJob
         super().__init__(queues, name=name or f"{socket.gethostname()}-{os.getpid()}-{new_run_id()[:6]}", **kwargs)
         if self.queue_names() != [self.settings.queue_name]:
             got = ", ".join(self.queue_names())
             raise SystemExit(f"The queue of this worker must be {self.settings.queue_name} (QUEUE_NAME), got {got}.")
+        self._impatient = impatient(self.connection)
+        self._background = Background(self.name)
+        self._recovery = self._make_recovery()
 
     @property
     def dequeue_timeout(self) -> int:
@@ -108,14 +82,17 @@ class RunWorker(Worker):
         return POP_SECONDS + 2
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
-        """Work as RQ's worker does, with four threads beside it."""
-        for target in (self._send_heartbeats, self._recover, self._kill_late_horses, self._leave_in_time):
-            threading.Thread(target=target, name=target.__name__, daemon=True).start()
+        """Work as RQ's worker does, with heartbeats, sweeps and recovery in threads beside it."""
+        files = project_files(self.settings)
+        self._background.start("heartbeat", self._beat, HEARTBEAT_SECONDS)
+        self._background.start("sweep", partial(sweep, files, self._impatient), ROUND_SECONDS)
+        self._background.start("recovery", self._recovery.round, ROUND_SECONDS)
+        threading.Thread(target=self._leave_in_time, name="leave", daemon=True).start()
         log_event("working", worker=self.name, queue=self.queues[0].name, project=self.settings.project_root)
         try:
             return super().work(*args, **kwargs)
         finally:
-            self._left.set()
+            self._background.leave()
 
     def run_maintenance_tasks(self) -> None:
         """Nothing: `Recovery` does what RQ does here, by the records of the runs and without ending this worker when a
@@ -144,7 +121,7 @@ class RunWorker(Worker):
         """Forget a job in Redis that cannot be loaded; the run that it was for, if there is one, gets a new one."""
         log_event("job_dropped", level=logging.ERROR, run=job_id, error=f"{type(error).__name__}: {error}")
         if job_id is None:
-            self._left.wait(UNUSABLE_SECONDS)  # the queue itself may be what cannot be used
+            self._background.has_left(UNUSABLE_SECONDS)  # the queue itself may be what cannot be used
         else:
             drop_popped(self.queues[0], job_id)
 
@@ -203,9 +180,8 @@ class RunWorker(Worker):
         end_job(self, job.id, message, None)
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
-        """As RQ's, but never while a thread does something: a lock that it holds then (Python 3.11 has one in every
-        `cached_property`) would be held in the work-horse for ever."""
-        with self._beating, self._recovering:
+        """As RQ's, but never while one of our threads does something."""
+        with self._background.paused():
             self._prepare(job)
             super().fork_work_horse(job, queue)
         if self._stop_requested:  # since the job was taken, when there was no horse yet to be signalled
@@ -229,28 +205,22 @@ class RunWorker(Worker):
             self._end_horse()
 
     def _end_horse(self) -> None:
-        """Ask the work-horse to end its run, and kill it if that takes too long. Called by handlers of signals, too: it
-        takes no lock."""
-        pid = self.horse_pid
+        """Ask the work-horse to end its run. It may just have ended by itself: a signal can come after it was waited
+        for, and before RQ has noted that."""
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-        self._stops.put(pid)  # which may interrupt itself
-
-    def _kill_late_horses(self) -> None:
-        """Kill what was told to end, and does not in time. It may just have ended by itself: a signal can come after
-        it was waited for, and before RQ has noted that."""
-        while True:
-            pid = self._stops.get()
-            time.sleep(HORSE_SECONDS)
-            if self.horse_pid == pid:  # and not 0 meanwhile, which would mean ourselves
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            os.kill(self.horse_pid, signal.SIGTERM)
 
     def _leave_in_time(self) -> None:
-        """End this process if it has been asked to leave and still waits: for a Redis that takes everything and answers
-        nothing, each command takes as long as a socket waits."""
+        """When asked to leave, kill a work-horse that takes too long, and end this process if it still waits: for a
+        Redis that takes everything and answers nothing, each command takes as long as a socket waits."""
         self._asked.get()
-        if not self._left.wait(LEAVE_SECONDS):
+        if self._background.has_left(HORSE_SECONDS):
+            return
+        pid = self.horse_pid
+        if pid:  # and not 0, which would mean ourselves
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if not self._background.has_left(LEAVE_SECONDS - HORSE_SECONDS):
             if self._claimed is not None:
                 self._close_after_horse(self._claimed, save=False)
             log_event("left_without_redis", level=logging.WARNING, worker=self.name)
@@ -268,8 +238,7 @@ class RunWorker(Worker):
     def teardown(self) -> None:
         """Sign off, if Redis is still there."""
         try:
-            if self._recovery is not None:
-                self._recovery.leave()
+            self._recovery.leave()
             Worker.teardown(self)
         except RedisError as error:
             log_event("sign_off_failed", worker=self.name, error=error)
@@ -300,49 +269,23 @@ class RunWorker(Worker):
         except (OwnershipLost, RecordUnreadable, OSError) as error:
             log_event("not_closed", level=logging.WARNING, run=job.id, error=error)
 
-    def _send_heartbeats(self) -> None:
-        """Do nothing else, so that nothing can delay a heartbeat."""
-        connection = impatient(self.connection)
-        while True:
-            with self._beating, self._logged("heartbeat_failed"):
-                send_heartbeat(connection, self.name, self._claimed.id if self._claimed else None)
-                self._stay_registered(connection)
-            if self._left.wait(HEARTBEAT_SECONDS):
-                return
+    def _beat(self) -> Iterator[None]:
+        """A heartbeat. Its thread does nothing else, so that nothing can delay one."""
+        send_heartbeat(self._impatient, self.name, self._claimed.id if self._claimed else None)
+        self._stay_registered()
+        yield
 
-    def _stay_registered(self, connection: Redis) -> None:
+    def _stay_registered(self) -> None:
         """Register this worker again if Redis has forgotten it (it was emptied, say)."""
         if self._stop_requested or not self._was_born:
             return
-        if not connection.sismember(self.redis_workers_keys, self.key):
+        if not self._impatient.sismember(self.redis_workers_keys, self.key):
             self.connection.delete(self.key)
             self.register_birth()
             log_event("registered_again", worker=self.name)
 
-    def _recover(self) -> None:
-        """Look after runs that others may have left behind, and after processes on this machine, in small steps."""
-        connection, files = impatient(self.connection), project_files(self.settings)
-        queue = make_queue(connection, self.queues[0].name)
-        self._recovery = recovery = Recovery(
-            self.settings, Worker([queue], name=self.name, connection=connection, serializer=queue.serializer), files
-        )
-        while not self._left.is_set():
-            self._in_steps("sweep_failed", sweep(files, connection))
-            self._in_steps("recovery_failed", recovery.round())
-            self._left.wait(ROUND_SECONDS)
-
-    def _in_steps(self, event: str, steps: Iterator[None]) -> None:
-        """Go through the steps to the first that fails. Between two of them the worker can fork."""
-        done = False
-        while not done and not self._left.is_set():
-            done = True
-            with self._recovering, self._logged(event):
-                done = next(steps, DONE) is DONE
-
-    @contextmanager
-    def _logged(self, event: str) -> Iterator[None]:
-        """Inside it a fault is logged, of whatever type, and the thread goes on."""
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 (a thread that ends is missed by nobody)
-            log_event(event, level=logging.WARNING, worker=self.name, error=f"{type(error).__name__}: {error}")
+    def _make_recovery(self) -> Recovery:
+        """Recovery with a connection that does not wait; it ends jobs in this worker's name."""
+        queue = make_queue(self._impatient, self.settings.queue_name)
+        worker = Worker([queue], name=self.name, connection=self._impatient, serializer=queue.serializer)
+        return Recovery(self.settings, worker, project_files(self.settings))

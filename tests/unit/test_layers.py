@@ -26,7 +26,7 @@ MAY_IMPORT = {
 HOME_OF = {
     "starlette": ("jobs/api", "."),
     "uvicorn": ("jobs/api", "."),
-    "rq": ("jobs/queue/job.py", "jobs/queue/places.py", "jobs/worker/worker.py"),
+    "rq": ("jobs/queue/job.py", "jobs/queue/places.py", "jobs/worker/run_job.py", "jobs/worker/worker.py"),
     "redis": ("jobs", "jobs/queue", "jobs/worker", "jobs/status"),
     "psutil": ("runner/cli",),
     "watchfiles": ("runner/project",),

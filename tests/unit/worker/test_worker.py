@@ -5,19 +5,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import fakeredis
-import psutil
 import pytest
 from redis import Redis
-from redis.exceptions import RedisError
 from rq.queue import Queue
 
-from jobs.queue.heartbeat import heartbeat_key, send_heartbeat
-from jobs.worker.worker import RunJob, RunWorker
+from jobs.queue.heartbeat import HEARTBEAT_SECONDS, heartbeat_key
+from jobs.worker.recover import ROUND_SECONDS
+from jobs.worker.run_job import RunJob
+from jobs.worker.worker import RunWorker
 from tests.project import Project
 from tests.stack import ROOT
 from tests.unit.fake_stack import FakeStack
@@ -47,29 +47,32 @@ def test_redis_cannot_make_a_worker_call_another_function(stack: FakeStack, tmp_
     assert "no record of the run" in (result.exc_string or "")
 
 
-def in_thread(target: Callable[[], None]) -> threading.Thread:
-    thread = threading.Thread(target=target, daemon=True)
+@pytest.fixture
+def leaving(worker: RunWorker, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The worker's thread that ends it in time; gives the codes with which it has ended the process."""
+    monkeypatch.setattr("jobs.worker.worker.HORSE_SECONDS", 0.3)
+    monkeypatch.setattr("jobs.worker.worker.LEAVE_SECONDS", 0.4)
+    codes: list[int] = []
+    monkeypatch.setattr("jobs.worker.worker.os._exit", codes.append)
+    thread = threading.Thread(target=worker._leave_in_time)
     thread.start()
-    return thread
+    yield codes
+    worker._background.leave()
+    worker._asked.put(0)
+    thread.join(10)
+    assert not thread.is_alive()
 
 
-def test_a_signal_that_comes_when_the_horse_has_just_ended_is_no_error(
-    worker: RunWorker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("jobs.worker.worker.HORSE_SECONDS", 0.0)
-    thread = in_thread(worker._kill_late_horses)
+def test_a_signal_that_comes_when_the_horse_has_just_ended_is_no_error(worker: RunWorker, leaving: list[int]) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     worker._horse_pid = ended.pid
     worker.request_stop(signal.SIGTERM, None)
-    wait_for(worker._stops.empty, 10, "its end")
+    wait_for(lambda: leaving, 10, "its end")
     assert worker._stop_requested
-    assert thread.is_alive()
 
 
-def test_a_horse_that_does_not_end_in_time_is_killed(worker: RunWorker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.worker.worker.HORSE_SECONDS", 0.3)
-    in_thread(worker._kill_late_horses)
+def test_a_horse_that_does_not_end_in_time_is_killed(worker: RunWorker, leaving: list[int]) -> None:
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as horse:
         assert horse.stdout is not None
@@ -79,106 +82,58 @@ def test_a_horse_that_does_not_end_in_time_is_killed(worker: RunWorker, monkeypa
         worker.request_stop(signal.SIGTERM, None)
         assert horse.wait(10) == -signal.SIGKILL
         assert time.monotonic() - began >= 0.3
+        worker._background.leave()
 
 
-def test_only_the_horse_that_was_told_to_end_is_killed(worker: RunWorker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.worker.worker.HORSE_SECONDS", 0.0)
+def test_a_worker_that_waits_for_ever_is_ended_and_closes_its_run(
+    worker: RunWorker, leaving: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[tuple[str, bool]] = []
+    monkeypatch.setattr(worker, "_close_after_horse", lambda job, *, save: closed.append((job.id, save)))
     killed: list[int] = []
-    monkeypatch.setattr("jobs.worker.worker.os.kill", lambda pid, number: killed.append(pid))
-    worker._horse_pid = 0
-    worker._stops.put(4711)
-    in_thread(worker._kill_late_horses)
-    wait_for(worker._stops.empty, 10)
-    worker._horse_pid = 4712
-    worker._stops.put(4712)
-    wait_for(lambda: killed, 10)
-    assert killed == [4712]
+    monkeypatch.setattr("jobs.worker.worker.os.kill", lambda pid, _: killed.append(pid))
+    worker._claimed = RunJob("r" * 24, connection=worker.connection)
+    worker.request_stop(signal.SIGTERM, None)
+    wait_for(lambda: leaving, 10, "its end")
+    assert (leaving, closed, killed) == ([0], [("r" * 24, False)], [])
 
 
-def fail_at_first(times: int, then: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that raises something else each time, and at last does what `then` does."""
-    faults: list[Exception] = [ValueError("an active worker"), psutil.AccessDenied(1), RedisError("x"), OSError(5, "x")]
-    left = faults[:times]
-
-    def function(*arguments: Any) -> Any:
-        if left:
-            raise left.pop()
-        return then(*arguments)
-
-    return function
-
-
-def test_no_fault_ends_the_heartbeat(worker: RunWorker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.worker.worker.HEARTBEAT_SECONDS", 0.01)
-    monkeypatch.setattr("jobs.worker.worker.send_heartbeat", fail_at_first(4, send_heartbeat))
-    thread = in_thread(worker._send_heartbeats)
-    wait_for(lambda: worker.connection.exists(heartbeat_key(worker.name)), 10, "a heartbeat")
-    assert thread.is_alive()
-    worker._left.set()
-    thread.join(10)
-    assert not thread.is_alive()
-
-
-def test_a_worker_that_redis_forgot_registers_again_whatever_comes(
-    worker: RunWorker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("jobs.worker.worker.HEARTBEAT_SECONDS", 0.01)
+def test_a_worker_that_redis_forgot_registers_again(worker: RunWorker) -> None:
     worker.register_birth()
-    born = worker.register_birth
-    monkeypatch.setattr(worker, "register_birth", fail_at_first(2, born))
-    in_thread(worker._send_heartbeats)
     worker.connection.flushall()
-    wait_for(lambda: worker.connection.sismember("rq:workers", worker.key), 10, "its registration")
-    worker._left.set()
+    assert [*worker._beat()] == [None]
+    assert worker.connection.sismember("rq:workers", worker.key)
+    assert worker.connection.exists(heartbeat_key(worker.name))
+    worker.connection.flushall()
+    worker._stop_requested = True
+    assert [*worker._beat()] == [None]
+    assert not worker.connection.sismember("rq:workers", worker.key), "it is just signing off"
 
 
-def test_no_fault_ends_the_recovery(worker: RunWorker, monkeypatch: pytest.MonkeyPatch) -> None:
-    rounds: list[int] = []
-    monkeypatch.setattr("jobs.worker.worker.ROUND_SECONDS", 0.01)
-    sweep, round_ = fail_at_first(4, lambda: None), fail_at_first(4, lambda: rounds.append(1))
-
-    def failing_sweep(*_: Any) -> Iterator[None]:
-        yield
-        sweep()
-
-    def failing_round(self: Any) -> Iterator[None]:
-        yield
-        round_()
-
-    monkeypatch.setattr("jobs.worker.worker.sweep", failing_sweep)
-    monkeypatch.setattr("jobs.worker.worker.Recovery.round", failing_round)
-    thread = in_thread(worker._recover)
-    wait_for(lambda: len(rounds) > 1, 10, "whole rounds")
-    worker._left.set()
-    thread.join(10)
-    assert not thread.is_alive()
-
-
-def test_a_long_step_of_recovery_delays_no_heartbeat_but_the_fork(
+def test_heartbeats_sweeps_and_recovery_work_beside_each_other(
     worker: RunWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_on, in_step, forked = threading.Event(), threading.Event(), threading.Event()
+    started: dict[str, float] = {}
+    monkeypatch.setattr(worker._background, "start", lambda kind, _, pause: started.update({kind: pause}))
+    monkeypatch.setattr("jobs.worker.worker.Worker.work", lambda *_: True)
+    assert worker.work()
+    assert started == {"heartbeat": HEARTBEAT_SECONDS, "sweep": ROUND_SECONDS, "recovery": ROUND_SECONDS}
+    assert worker._background.has_left(0)
 
-    def long_round(self: Any) -> Iterator[None]:
-        in_step.set()
-        go_on.wait(10)
+
+def test_a_worker_forks_only_when_its_threads_pause(worker: RunWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    forked, paused = list[bool](), [False]
+    monkeypatch.setattr("jobs.worker.worker.Worker.fork_work_horse", lambda *_: forked.append(paused[0]))
+
+    @contextmanager
+    def pause() -> Iterator[None]:
+        paused[0] = True
         yield
+        paused[0] = False
 
-    monkeypatch.setattr("jobs.worker.worker.HEARTBEAT_SECONDS", 0.01)
-    monkeypatch.setattr("jobs.worker.worker.Recovery.round", long_round)
-    monkeypatch.setattr("jobs.worker.worker.Worker.fork_work_horse", lambda *_: forked.set())
-    in_thread(worker._recover)
-    assert in_step.wait(10)
-    in_thread(worker._send_heartbeats)
-    for _ in range(3):
-        worker.connection.delete(heartbeat_key(worker.name))
-        wait_for(lambda: worker.connection.exists(heartbeat_key(worker.name)), 10, "the next heartbeat")
-    fork = in_thread(lambda: worker.fork_work_horse(RunJob("x", connection=worker.connection), worker.queues[0]))
-    fork.join(0.2)
-    assert not forked.is_set()
-    go_on.set()
-    assert forked.wait(10)
-    worker._left.set()
+    monkeypatch.setattr(worker._background, "paused", pause)
+    worker.fork_work_horse(RunJob("x", connection=worker.connection), worker.queues[0])
+    assert forked == [True]
 
 
 def test_the_heartbeat_names_the_run_from_its_claim_on(buy: FakeStack) -> None:
