@@ -45,6 +45,12 @@ UNUSABLE_SECONDS = 1.0  # from one try to read a queue that cannot be read to th
 LEAVE_SECONDS = HORSE_SECONDS + 0.2  # after which a worker that leaves waits for nothing any more
 
 
+class JobEnder(Worker):
+    """Ends jobs as RQ's worker does. It pops none, so RQ need not make its connection wait longer for that."""
+
+    connection_timeout = 0
+
+
 class RunWorker(Worker):
     """Executes runs, one at a time. SIGTERM or SIGINT ends its run and then itself, within 4 seconds."""
 
@@ -287,5 +293,5 @@ class RunWorker(Worker):
     def _make_recovery(self) -> Recovery:
         """Recovery with a connection that does not wait; it ends jobs in this worker's name."""
         queue = make_queue(self._impatient, self.settings.queue_name)
-        worker = Worker([queue], name=self.name, connection=self._impatient, serializer=queue.serializer)
+        worker = JobEnder([queue], name=self.name, connection=self._impatient, serializer=queue.serializer)
         return Recovery(self.settings, worker, project_files(self.settings))

@@ -252,7 +252,7 @@ class RecoverUnqueued(RecoverStarted):
     """The web process died when the run was accepted, and before its job was in Redis."""
 
     behaviour = PASSES
-    dies, victim = Point("", "web", "redis SADD+HSET+ZADD+EVALSHA+PUBLISH", 1), "web"
+    dies, victim = Point("", "web", "redis SADD+HSET+ZREM+ZADD+EVALSHA+PUBLISH", 1), "web"
 
 
 class RecoverOver(RecoverStarted):

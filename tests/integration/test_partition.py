@@ -11,14 +11,14 @@ from tests.other_machine import new_machine
 from tests.project import Project
 from tests.proxy import Proxy
 from tests.stack import Stack
-from tests.waiting import wait_for
+from tests.waiting import first, wait_for
 from tests.watching import check_it_stays, living_workers, notes
 
 CLI_SECONDS = 2.0  # in which the CLI of a run that was lost is gone
 LEAVING_SECONDS = 4.0
 
 
-@pytest.mark.parametrize("partition", [Proxy.block, Proxy.cut])
+@pytest.mark.parametrize("partition", first([Proxy.block, Proxy.cut]))
 def test_a_worker_that_is_cut_off_from_redis_loses_its_run(
     project: Project,
     base: Stack,
@@ -103,7 +103,7 @@ def test_a_run_that_was_lost_before_its_cli_started_is_not_started(
     assert base.run(run_id) == document
 
 
-@pytest.mark.parametrize("what", ["idle", "running", "over"])
+@pytest.mark.parametrize("what", first(["running", "over", "idle"]))
 def test_a_worker_leaves_in_time_without_answers_from_redis(
     project: Project, base: Stack, proxy: Proxy, new_stack: Callable[..., Stack], what: str
 ) -> None:

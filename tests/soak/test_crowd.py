@@ -22,7 +22,7 @@ from tests.stack import Stack
 from tests.waiting import wait_for
 from tests.watching import living_workers
 
-RUNS = int(os.environ.get("CROWD_RUNS", "500"))
+RUNS = int(os.environ.get("CROWD_RUNS", "200"))
 WATCHED_SECONDS = 60.0 if RUNS > 1000 else 12.0
 IDLE_SHARE = 0.02  # of a core, with 10,000 that wait
 LEAVING_SECONDS = 4.0

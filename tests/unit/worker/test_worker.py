@@ -14,6 +14,7 @@ import pytest
 from redis import Redis
 from rq.queue import Queue
 
+from jobs.queue.connection import ANSWER_SECONDS, CONNECT_SECONDS
 from jobs.queue.heartbeat import HEARTBEAT_SECONDS, heartbeat_key
 from jobs.worker.recover import ROUND_SECONDS
 from jobs.worker.run_job import RunJob
@@ -108,6 +109,12 @@ def test_a_worker_that_redis_forgot_registers_again(worker: RunWorker) -> None:
     worker._stop_requested = True
     assert [*worker._beat()] == [None]
     assert not worker.connection.sismember("rq:workers", worker.key), "it is just signing off"
+
+
+def test_the_threads_of_a_worker_never_wait_for_redis_for_long(worker: RunWorker) -> None:
+    for connection in (worker._impatient, worker._recovery._redis, worker._recovery._worker.connection):
+        kwargs = connection.connection_pool.connection_kwargs
+        assert (kwargs["socket_timeout"], kwargs["socket_connect_timeout"]) == (ANSWER_SECONDS, CONNECT_SECONDS)
 
 
 def test_heartbeats_sweeps_and_recovery_work_beside_each_other(
