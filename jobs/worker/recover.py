@@ -7,6 +7,7 @@ so that it does no harm if a second worker believes that it leads.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -122,6 +123,7 @@ class Recovery:
         try:
             return bool(self._lead.reacquire())
         except LockError:
+            self._seen, self._now, self._unstarted = set(), set(), {}  # which were true when it last led
             return bool(self._lead.acquire())
 
     @contextmanager
@@ -209,7 +211,7 @@ class Recovery:
         if self._has_ended(folder, record, job) or not self._is_due(record.run_id, "not executed"):
             return
         close_dead(self._files, folder, record, WORKER_DIED, job)
-        if record.machine in (None, machine_id()):
+        if record.machine in (None, machine_id()) and not end_processes(folder.path):
             end_job(self._worker, record.run_id, WORKER_DIED.message, None)
 
     def _has_ended(self, folder: RunFolder, record: RunRecord, job: Job | None) -> bool:
@@ -255,8 +257,8 @@ class Recovery:
 
     def _free_limits(self, view: QueueView) -> list[str]:
         """The keys of rate limits where runs wait although a turn is free."""
-        taken = [*view.turns.values()]
-        return [key for key, waits in view.limits.items() if waits and taken.count(key) < self._limit]
+        taken = Counter(view.turns.values())
+        return [key for key, waits in view.limits.items() if waits and taken[key] < self._limit]
 
     def _clean(self, view: QueueView) -> None:
         """Forget what is over, and delete what a process left that died while it accepted or deleted a run."""

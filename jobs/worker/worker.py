@@ -180,9 +180,10 @@ class RunWorker(Worker):
         """Close the run of a job whose start cannot be recorded, so that it is not started at all."""
         message = f"The run could not be started: its record cannot be written ({error.strerror})."
         record, files = record_of_job(job), project_files(self.settings)
-        if record is not None:
+        if record is not None and record.run_id == job.id:
             folder = files.folder(record.task_id, record.run_id)
-            close_unstarted(folder, record, Interruption(Reason.CLI_ERROR, message), job)
+            with suppress(OwnershipLost, RecordUnreadable):
+                close_unstarted(folder, record, Interruption(Reason.CLI_ERROR, message), job)
         end_job(self, job.id, message, None)
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:

@@ -28,6 +28,7 @@ class FakeStack:
     ) -> None:
         """`fresh_seconds` is 0, so that everything that a test puts on the disk is listed at once."""
         self.project = project
+        self._recovery: WholeRecovery | None = None
         self.settings = project.settings()
         self.server = fakeredis.FakeServer() if server is None else server
         self.redis = fakeredis.FakeRedis(server=self.server)
@@ -70,7 +71,12 @@ class FakeStack:
         return response.json()
 
     def recovery(self) -> "WholeRecovery":
-        """The recovery of a worker."""
+        """The recovery of the worker that leads."""
+        self._recovery = self._recovery or self.new_recovery()
+        return self._recovery
+
+    def new_recovery(self) -> "WholeRecovery":
+        """That of another worker."""
         return WholeRecovery(self.settings, self.worker(), RunFiles(self.settings.tasks_root))
 
     def get(self, run_id: str) -> Any:
@@ -106,4 +112,3 @@ class WholeRecovery(Recovery):
     def run_once(self) -> None:
         for _ in self.round():
             pass
-        self.leave()

@@ -1,6 +1,5 @@
 """Jobs that are out of place: recovery puts them right, and nothing that is in Redis stops it."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -258,8 +257,8 @@ def test_a_turn_without_a_run_is_freed(buy: FakeStack) -> None:
     assert buy.get(waiting)["current_state"] == "FINISHED"
 
 
-def test_what_is_over_is_forgotten_in_redis(buy: FakeStack, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+def test_what_is_over_is_forgotten_in_redis(buy: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.worker.recover.CLEANING_ROUNDS", 1)
     run_id = buy.post("buy").json()["id"]
     buy.send(f"/test-runs/{run_id}/stop", 200)
     assert ids(buy, "rq:canceled:bugninja") == [run_id]

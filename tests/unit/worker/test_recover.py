@@ -2,10 +2,12 @@
 
 from datetime import UTC, datetime
 
+import pytest
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from jobs.queue.heartbeat import heartbeat_key, send_heartbeat
+from runner.cli.machine import machine_id
 from tests.unit.fake_stack import FakeStack
 from tests.unit.runs import (
     change_record,
@@ -159,3 +161,36 @@ def test_a_final_state_never_changes(stack: FakeStack) -> None:
     for _ in range(2):
         stack.recovery().run_once()
     assert stack.get(run["id"]) == run
+
+
+def test_what_a_leader_saw_before_another_led_is_forgotten(stack: FakeStack) -> None:
+    stack.project.add_task("buy")
+    run_id, recovery, other = started(stack, "dead"), stack.new_recovery(), stack.new_recovery()
+    recovery.run_once()
+    recovery.leave()
+    other.run_once()
+    other.leave()
+    recovery.run_once()
+    assert stack.get(run_id)["current_state"] == "RUNNING", "it was out of place in one round of this leader"
+    recovery.run_once()
+    assert stack.get(run_id)["current_state"] == "ERROR"
+
+
+def test_the_turn_of_a_dead_worker_is_held_while_a_process_lives(
+    stack: FakeStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.project.add_task("buy")
+    dead, waiting = started(stack, "dead"), stack.post("buy").json()["id"]
+    left = [1]
+    monkeypatch.setattr("jobs.worker.recover.end_processes", lambda _: left[0])
+    recovery = stack.recovery()
+    change_record(stack, dead, machine=machine_id())
+    for _ in range(4):
+        recovery.run_once()
+    assert stack.get(dead)["current_state"] == "ERROR"
+    stack.work()
+    assert stack.get(waiting)["current_state"] == "PENDING"
+    left[0] = 0
+    recovery.run_once()
+    stack.work()
+    assert stack.get(waiting)["current_state"] == "FINISHED"
