@@ -6,7 +6,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test prune soak bench bench-check format clean
+.PHONY: help run install test mutants prune soak bench bench-check format clean
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' $(MAKEFILE_LIST)
@@ -21,6 +21,10 @@ test: $(VENV)/installed  ## lint, types, and all tests
 	ruff format --check .
 	mypy
 	pytest -n 4
+
+mutants: $(VENV)/installed  ## change FILE=jobs/queue/records.py in many small ways; show which no unit test notices
+	python -m pip install --quiet --constraint constraints.txt --editable ".[mutants]"
+	python -m tests.mutants $(FILE)
 
 prune: install  ## show which runs RUNS_KEEP_DAYS and RUNS_KEEP would delete; with YES=1, delete them
 	@honcho run python -m jobs.prune $(if $(YES),--yes)
@@ -42,7 +46,7 @@ format: $(VENV)/installed  ## put the code into the house format
 	ruff format .
 
 clean:  ## delete what `make install` and the tools made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf $(VENV) mutants .mypy_cache .ruff_cache .pytest_cache *.egg-info
 
 .env:
 	cp .env.example .env
