@@ -1,0 +1,251 @@
+"""Reading files that grow, and replacing one so that it survives a power cut."""
+
+import errno
+import fcntl
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from runner import files
+from runner.files import (
+    file_identity,
+    file_size,
+    identity_now,
+    is_in_place,
+    last_lines,
+    locked,
+    make_folder,
+    read_if_there,
+    read_span,
+    read_tail,
+    replace_file,
+    sync_folder,
+    write_new,
+)
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Inode and size of each file, or folder, that was brought to the disk, at that time."""
+    found: list[tuple[int, int]] = []
+
+    def fsync(handle: int) -> None:
+        status = os.fstat(handle)
+        found.append((status.st_ino, status.st_size))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return found
+
+
+@pytest.fixture
+def handles(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The handles that are open; one that is opened comes, one that is closed goes."""
+    found: list[int] = []
+    really_open, really_close = os.open, os.close
+
+    def open_one(*args: object, **kwargs: object) -> int:
+        found.append(really_open(*args, **kwargs))  # type: ignore[arg-type]
+        return found[-1]
+
+    def close(handle: int) -> None:
+        found.remove(handle)
+        really_close(handle)
+
+    monkeypatch.setattr(os, "open", open_one)
+    monkeypatch.setattr(os, "close", close)
+    return found
+
+
+def own(path: Path) -> tuple[int, int]:
+    return path.stat().st_ino, path.stat().st_size
+
+
+def refused(*_: object, **__: object) -> None:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+def test_an_identity_changes_with_the_content(tmp_path: Path, handles: list[int]) -> None:
+    path = tmp_path / "file"
+    assert file_identity(path) is None
+    assert identity_now(path) is None
+    path.write_bytes(b"one")
+    first = file_identity(path)
+    assert first == (path.stat().st_ino, path.stat().st_mtime_ns, 3)
+    assert identity_now(path) == first
+    path.write_bytes(b"more")
+    assert file_identity(path) == identity_now(path) != first
+    assert handles == []
+
+
+def test_what_is_below_a_file_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    below = tmp_path / "file" / "below"
+    assert (identity_now(below), file_identity(below), read_if_there(below)) == (None, None, None)
+
+
+def test_an_identity_that_cannot_be_said_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "loop"
+    path.symlink_to(path)
+    with pytest.raises(OSError, match="symbolic links"):
+        identity_now(path)
+    assert file_identity(path) is None
+
+
+def test_a_link_is_not_in_place(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert is_in_place(tmp_path)
+    assert not is_in_place(tmp_path / "link")
+
+
+def test_the_end_of_a_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    assert (read_tail(path, 3), file_size(path), read_if_there(path)) == (b"", 0, None)
+    path.write_bytes(b"abcde")
+    assert [read_tail(path, size) for size in (0, 1, 3, 5, 9)] == [b"", b"e", b"cde", b"abcde", b"abcde"]
+    assert (file_size(path), read_if_there(path)) == (5, b"abcde")
+
+
+def test_an_end_that_grows_while_it_is_read_is_as_long_as_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+
+    def grow(a: int, b: int) -> int:
+        with path.open("ab") as file:
+            file.write(b"def")
+        return max(a, b)
+
+    monkeypatch.setattr(files, "max", grow, raising=False)
+    assert read_tail(path, 2) == b"bc"
+
+
+def test_the_last_lines_are_whole_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"a\nb\n\nc")
+    assert [last_lines(path, count) for count in (0, 1, 2, 9)] == [b"", b"c\n", b"\nc\n", b"a\nb\n\nc\n"]
+    path.write_bytes(b"a\nb\nc\n")
+    assert [last_lines(path, count) for count in (1, 2, 3, 4)] == [b"c\n", b"b\nc\n", b"a\nb\nc\n", b"a\nb\nc\n"]
+    monkeypatch.setattr(files, "TAIL_BYTES", 3)
+    assert last_lines(path, 3) == b"\nc\n", "no more is read than that"
+
+
+def test_a_span_is_read_in_blocks_and_no_further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abcdefgh")
+    monkeypatch.setattr(files, "BLOCK", 3)
+    assert [*read_span(path, 1, 8)] == [b"bcd", b"efg", b"h"]
+    assert [*read_span(path, 0, 4)] == [b"abc", b"d"]
+    assert [*read_span(path, 6, 20)] == [b"gh"], "the file has become smaller"
+    assert [*read_span(path, 3, 4)] == [b"d"]
+    assert [*read_span(tmp_path / "none", 3, 3)] == [], "nothing is opened for nothing"
+    with pytest.raises(FileNotFoundError):
+        read_span(tmp_path / "none", 0, 1)
+
+
+def test_a_file_is_replaced_in_one_step_and_then_on_the_disk(tmp_path: Path, synced: list[tuple[int, int]]) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    before = own(path)
+    replace_file(path, b"newer")
+    assert path.read_bytes() == b"newer"
+    assert own(path)[0] != before[0]
+    assert [ino for ino, _ in synced] == [own(path)[0], own(tmp_path)[0]], "first the content, then the name"
+    assert synced[0][1] == 5
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_will_replace_a_file_is_hidden_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rename from another file system is no single step."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
+    present: list[list[str]] = []
+    monkeypatch.setattr(os, "fsync", lambda _: present.append(sorted(path.name for path in tmp_path.iterdir())))
+    replace_file(tmp_path / "file", b"x")
+    temporary = present[0][0]
+    assert temporary.startswith(".file.")
+    assert present == [[temporary, "elsewhere"], ["elsewhere", "file"]]
+
+
+def test_a_replacement_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    for place, name in ((os, "fsync"), (Path, "replace")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, refused)
+            with pytest.raises(OSError, match="Input/output error"):
+                replace_file(path, b"new")
+        assert [(child.name, child.read_bytes()) for child in tmp_path.iterdir()] == [("file", b"old")]
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: Path(next(tmp_path.glob(".file.*"))).unlink() or refused())  # type: ignore[func-returns-value]
+        with pytest.raises(OSError, match="Input/output error"):
+            replace_file(path, b"new")  # and what a person has deleted meanwhile is no other fault
+
+
+def test_a_new_file_is_private_on_the_disk_and_never_replaces_one(
+    tmp_path: Path, synced: list[tuple[int, int]]
+) -> None:
+    path = tmp_path / "file"
+    write_new(path, b"12345")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777, synced) == (b"12345", 0o600, [own(path)])
+    with pytest.raises(FileExistsError):
+        write_new(path, b"x")
+    assert path.read_bytes() == b"12345"
+
+
+def test_the_name_of_a_folder_is_on_the_disk_as_soon_as_it_is_made(
+    tmp_path: Path, synced: list[tuple[int, int]], handles: list[int]
+) -> None:
+    make_folder(tmp_path / "new")
+    assert [ino for ino, _ in synced] == [own(tmp_path)[0]]
+    make_folder(tmp_path / "new")
+    assert len(synced) == 1, "it was there"
+    assert handles == []
+
+
+def test_only_a_folder_is_synced_as_one(tmp_path: Path, handles: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(NotADirectoryError):
+        sync_folder(tmp_path / "file")
+    monkeypatch.setattr(os, "fsync", refused)
+    with pytest.raises(OSError, match="Input/output error"):
+        sync_folder(tmp_path)
+    assert handles == []
+
+
+def test_a_lock_excludes_others_as_long_as_it_is_held(
+    tmp_path: Path, handles: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lock"
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    with locked(path, 0):
+        assert path.stat().st_mode & 0o777 == 0o600
+        with pytest.raises(TimeoutError, match=r"^lock is held by another process$"), locked(path, 0.001):
+            raise AssertionError("two have it")
+    assert waits
+    assert {*waits} == {files.LOCK_POLL}
+    with locked(path, 0):
+        pass
+    assert handles == []
+
+
+def test_a_lock_is_had_as_soon_as_it_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lock"
+    other = os.open(path, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(other, fcntl.LOCK_UN))
+    with locked(path, 60), pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    os.close(other)
+
+
+def test_a_lock_that_cannot_be_taken_at_all_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.raises(OSError, match="Input/output error"), locked(tmp_path / "lock", 0):
+        raise AssertionError("nobody has it")
