@@ -135,9 +135,9 @@ def test_a_log_is_searched_as_long_as_it_was_when_it_was_opened(
         return found
 
     search = FileSearch(files, folder)
-    record(folder, ONE, TWO)
+    record(folder, ONE)
     folder.log.write_bytes(b"." * 100)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "stat", stat_and_grow)
-        assert search.find(cli_succeeded=True) is None
-    assert search.find(cli_succeeded=True) == ONE
+        assert search.find(cli_succeeded=False) is None
+    assert search.find(cli_succeeded=False) == ONE

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -173,25 +174,15 @@ def test_no_fault_of_redis_or_the_disk_ends_a_run(
     assert "event=housekeeping_failed" in caplog.text
 
 
-def test_redis_is_not_waited_for_while_the_cli_runs(run: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    inside: list[object] = []
-    entered: list[object] = []
-
-    class Without:
-        def __init__(self, connection: object) -> None:
-            entered.append(connection)
-
-        def __enter__(self) -> None:
-            inside.append(self)
-
-        def __exit__(self, *_: object) -> None:
-            inside.clear()
+def test_redis_is_not_waited_for_long_while_the_cli_runs(run: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[Any] = []
 
     def restore(job: Job) -> bool:
-        assert inside
+        used.append(job.connection)
         return True
 
-    monkeypatch.setattr(module, "without_waiting", Without)
     monkeypatch.setattr(module, "restore_if_lost", restore)
     run.run(nothing)
-    assert entered == [run.redis]
+    (connection,) = {*used}
+    assert connection is not run.redis
+    assert connection.connection_pool.connection_kwargs["socket_timeout"] == module.REDIS_SECONDS
