@@ -85,8 +85,8 @@ def test_a_file_that_is_another_runs_is_not_found(files: RunFiles, folder: RunFo
     project.add_task("sell")
     files.folder(TaskId("sell"), TWO).path.mkdir(parents=True)
     assert search.find(cli_succeeded=True) is None
-    (files.tasks_root / "buy" / "runs" / ".adopted" / ONE).unlink()
-    assert search.find(cli_succeeded=True) == ONE
+    (files.tasks_root / "sell" / "runs" / TWO).rmdir()
+    assert search.find(cli_succeeded=True) == TWO, "it is the only one that is nobody's"
 
 
 def test_a_file_that_another_run_adopts_in_this_moment_is_not_found(
