@@ -139,6 +139,13 @@ def test_it_is_killed_after_the_grace(start: Start) -> None:
     assert time.monotonic() - began >= 0.2
 
 
+def test_one_that_does_not_go_after_sigkill_counts_as_killed(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = start("exec sleep 60")
+    with monkeypatch.context() as patch:
+        patch.setattr(CliProcess, "wait", lambda *_: None)
+        assert process.end(0) == ProcessExit(None, "SIGKILL")
+
+
 def test_the_others_of_its_group_may_end_by_themselves_too(start: Start, folder: RunFolder) -> None:
     """The CLI's own child gets the signal at once, and need not hear of it from its parent."""
     said = folder.path / "said"
@@ -156,7 +163,8 @@ def test_an_end_that_has_come_already_is_told_again(start: Start) -> None:
 
 def test_descendants_without_the_folder_in_their_environment_are_ended_too(start: Start, folder: RunFolder) -> None:
     found = folder.path / "pid"
-    script = f"env -i setsid sh -c 'echo $$ > {found}; exec sleep 60' & echo ready; while :; do sleep 0.01; done"
+    child = f"sh -c 'echo \\$\\$ > {found}; exec sleep 60'; true"
+    script = f'env -i setsid sh -c "{child}" & echo ready; while :; do sleep 0.01; done'
     process = start(script)
     pid = pid_in(found)
     wait_for(lambda: run_of(psutil.Process(pid)) is None and psutil.Process(pid).name() == "sleep", 10, "the child")
