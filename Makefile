@@ -20,7 +20,7 @@ test: $(VENV)/installed  ## lint, types, and all tests
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest -n 4
+	pytest -n 4 --dist worksteal
 
 mutants: $(VENV)/installed  ## change FILE=jobs/queue/records.py in many small ways; show which no unit test notices
 	python -m pip install --quiet --constraint constraints.txt --editable ".[mutants]"

@@ -92,12 +92,11 @@ def end_job(worker: BaseWorker, job_id: str, message: str, turn: str | None) -> 
     job = fetch_job(queue.connection, job_id)
     if job is not None:
         job.ended_at = now()
-        *others, last = [*_executions(job), None]
         with queue.connection.pipeline() as pipeline:
-            for execution in others:
+            for execution in _executions(job):
                 execution.delete(job=job, pipeline=pipeline)
             pipeline.execute()
-        worker.handle_job_failure(job, queue, exc_string=message, execution=last)
+        worker.handle_job_failure(job, queue, exc_string=message)
     if turn is not None:
         RateLimitRegistry(turn, queue.connection).release_and_enqueue(_bytes(job_id))  # type: ignore[arg-type]
     key = queue.started_job_registry.key
