@@ -95,13 +95,9 @@ class ProjectGone(RunnerError):
         super().__init__("The project's folder 'tasks' is gone: PROJECT_ROOT has to be a folder that has it.")
 
 
-class NotAccepted(RunnerError):
-    """A run cannot be accepted now; nothing was enqueued and nothing will run."""
-
-
-class QueueUnavailable(NotAccepted):
+class QueueUnavailable(RunnerError):
     """Redis does not answer, or refuses to write."""
 
 
-class StorageUnavailable(NotAccepted):
+class StorageUnavailable(RunnerError):
     """The project's folder cannot be written to."""

@@ -16,7 +16,7 @@ from tests.stack import ROOT, Stack
 MACHINE, CONSTANTS = "RUNNER_TEST_MACHINE", "RUNNER_TEST_CONSTANTS"
 REAL: Mapping[str, float] = {}
 QUICK: Mapping[str, float] = {
-    # the real ones are: beats each 3 s that hold for 9 s, rounds each 5 s, a leader for 15 s, silence of 60 s
+    # the real ones are: beats each 3 s that hold for 9 s, rounds each 5 s, a leader for 10 s, silence of 60 s
     "jobs.queue.heartbeat.HEARTBEAT_TTL": 3,
     "jobs.worker.worker.HEARTBEAT_SECONDS": 0.5,
     "jobs.worker.worker.ROUND_SECONDS": 1.5,

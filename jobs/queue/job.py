@@ -185,11 +185,17 @@ def restore_if_lost(job: Job) -> bool:
         return False
     job.save()
     if registry is not None and limit:
-        with redis.pipeline() as pipeline:
-            registry.register(limit, pipeline)
-            pipeline.zadd(registry.allowed_key, {job.id: time.time()})
-            pipeline.execute()
+        hold_turn(redis, registry.key, job.id, limit)
     return True
+
+
+def hold_turn(redis: Redis, key: str, run_id: str, limit: int) -> None:
+    """Note (again) that this run has a turn of its task, whose rate limit has this key. Raises redis's errors."""
+    registry = RateLimitRegistry(key, redis)
+    with redis.pipeline() as pipeline:
+        registry.register(limit, pipeline)
+        pipeline.zadd(registry.allowed_key, {run_id: time.time()})
+        pipeline.execute()
 
 
 def cancel_job(redis: Redis, record: RunRecord, ttl: int) -> None:

@@ -11,7 +11,7 @@ from rq.rate_limit import RateLimitRegistry
 from rq.utils import now
 from rq.worker_registration import clean_worker_registry
 
-from jobs.queue.job import BaseWorker, Job, Queue, fetch_job, turn_key
+from jobs.queue.job import BaseWorker, Job, Queue, fetch_job
 
 
 class QueueView(NamedTuple):
@@ -110,15 +110,6 @@ def _executions(job: Job) -> list[Execution]:
     """RQ's own notes of who executes the job. `Job.get_executions` raises `ValueError` as soon as one has expired."""
     ids = ExecutionRegistry(job.id, job.connection).get_execution_ids()
     return [Execution(execution_id, job.id, job.connection, job.worker_name or "") for execution_id in ids]
-
-
-def hold_turn(queue: Queue, task_id: str, run_id: str, limit: int) -> None:
-    """Note again that this run has a turn of its task. Raises redis's errors."""
-    registry = RateLimitRegistry(turn_key(queue, task_id), queue.connection)
-    with queue.connection.pipeline() as pipeline:
-        registry.register(limit, pipeline)
-        pipeline.zadd(registry.allowed_key, {run_id: time.time()})
-        pipeline.execute()
 
 
 def give_turns(queue: Queue, keys: Iterable[str], limit: int) -> None:

@@ -24,9 +24,11 @@ from jobs.queue.job import (
     Queue,
     enqueue,
     fetch_job,
+    hold_turn,
     job_state,
     record_of_job,
     task_of_job,
+    turn_key,
 )
 from jobs.queue.places import (
     QueueView,
@@ -34,7 +36,6 @@ from jobs.queue.places import (
     end_job,
     forget_expired,
     give_turns,
-    hold_turn,
     return_popped,
     view_queue,
 )
@@ -177,7 +178,7 @@ class Recovery:
             close_dead(self._files, folder, record, MOVED)
         elif record.epoch:
             if self._settings.runs_per_task and record.run_id not in view.turns:  # Redis was emptied, say
-                hold_turn(self._queue, record.task_id, record.run_id, self._limit)
+                hold_turn(self._redis, turn_key(self._queue, record.task_id), record.run_id, self._limit)
             self._recover_started(folder, record)
         else:
             self._unstarted[folder.task_id, folder.run_id] = identity
