@@ -21,6 +21,14 @@ class SettingsError(RunnerError):
         super().__init__("The settings cannot be used:\n" + "\n".join(f"  - {problem}" for problem in problems))
 
 
+class EnvFileBroken(RunnerError):
+    """The `.env` file cannot be used. `line` counts from 1; None if that is so of the whole file."""
+
+    def __init__(self, name: str, line: int | None, problem: str) -> None:
+        self.line, self.problem = line, problem
+        super().__init__(f"{name}{'' if line is None else f', line {line},'} {problem}.")
+
+
 class NotFound(RunnerError):
     """Something that was asked for by its ID does not exist (or must not be reached under that name)."""
 
