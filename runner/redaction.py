@@ -1,28 +1,36 @@
 """Take secret values out of any text. Pure: the caller says which.
 
-A value is found in all the forms in which it occurs in the files and the output of Bugninja: as it is, escaped as JSON
-or by Python, URL-encoded, as base64, and wrapped over two lines of a panel. In its place is `<secret>NAME</secret>`,
-which the front end shows as the name of a secret.
+All spellings of all values are searched at once, by an automaton, in a folded copy of the text: without white space,
+line ends, panel sides and escape sequences, in lower case. What is found there is mapped back to the text. So the time
+grows with the length of the text alone, whatever the text and the values are. In the place of a value is
+`<secret>NAME</secret>`, which the front end shows as the name of a secret.
 """
 
-import base64
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
-from urllib.parse import quote, quote_plus
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, compress, count
+from typing import NamedTuple
 
-SHORTEST = 4  # characters; shorter values are only taken out where they are the whole text
-BREAK = r"\W{0,200}\n\W{0,200}"  # rich breaks a line anywhere, inside a panel or not; naming its signs compiles slowly
-WRAP = f"(?:{BREAK})?"
-WHOLE_PATH = r"(?<![\w.\-\]]){}(?![\w-])"
-SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD")
-PANEL_SIDES = "│┃║"
-IGNORED = f"{PANEL_SIDES}|"  # between two parts of a secret, like white space
+from ahocorasick_rs import BytesAhoCorasick, Implementation
+
+from runner.spellings import IGNORED, folded, is_common, spellings
+from runner.terminal import clean_text, without_sequences
+
+HEAD_BYTES = 16  # of a spelling, by which it is found; the rest is compared then
+BLOCK_BYTES = 64 * 1024  # that are searched at once, which bounds the memory for what is found
+PIECE_BYTES = 1024  # in which a place is looked up
+FAST_HEADS = 4096  # bytes of all heads up to which the faster automaton takes little memory
+LONGEST_WAIT = 64 * 1024  # bytes at the end of a stream that wait for the rest of a secret
+STRICT_BYTES = 8  # a spelling that is shorter may be broken over lines, but not have other white space in it
+HIDDEN = "\v"  # stands for each byte of an escape sequence; it is ignored
+KEPT = bytes(byte not in IGNORED for byte in range(256))  # a 1 for each byte that stays in a folded text
+BEFORE_PATH = re.compile(rb"[\w.\-\]\x80-\xff]\Z")  # what makes it a part of a longer path, or of a URL with a host
+AFTER_PATH = re.compile(rb"[\w\-\x80-\xff]")
 
 
 class Secret(NamedTuple):
-    """A value that must not leave, and the name that stands for it (or `instead`, if that is given)."""
+    """A value that must not leave, and the name that stands for it (or, for a local path, what stands `instead`)."""
 
     name: str
     value: str
@@ -34,112 +42,258 @@ class Secret(NamedTuple):
         return f"<secret>{self.name}</secret>" if self.instead is None else self.instead
 
 
-class Redactor:
-    """Takes a set of secrets out of texts. Make one per set: it compiles a pattern."""
+class Span(NamedTuple):
+    """The bytes of a text from `start` up to `end` (not included) that are secret."""
+
+    start: int
+    end: int
+    secret: Secret
+
+
+def merged(spans: Iterable[Span]) -> list[Span]:
+    """These spans in order, those that overlap as one, with the secret of the longest."""
+    found: list[Span] = []
+    longest = 0
+    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
+        if found and span.start < found[-1].end:
+            last = found[-1]
+            secret = span.secret if span.end - span.start > longest else last.secret
+            found[-1] = Span(last.start, max(last.end, span.end), secret)
+        else:
+            found.append(span)
+            longest = 0
+        longest = max(longest, span.end - span.start)
+    return found
+
+
+class Text:
+    """A text, its bytes, and the folded ones, in which escape sequences count for nothing if they are `hidden`."""
+
+    _kept: Sequence[int] = ()  # how many folded bytes there are before each piece
+    _piece: tuple[int, Sequence[int]] = (-1, ())  # the number of a piece, and the places of its folded bytes
+
+    def __init__(self, text: str, *, hidden: bool = True) -> None:
+        plain = without_sequences(text, HIDDEN) if hidden else text
+        self.raw = text.encode("utf-8", "surrogatepass")
+        self._plain = self.raw if plain is text else plain.encode("utf-8", "surrogatepass")
+        self.has_hidden = plain is not text
+        self.folded = folded(self._plain)
+
+    def beginning(self, offset: int) -> int:
+        """Where in the text the character begins whose folded byte has this offset."""
+        place = self._place(offset)
+        while self._is_inside(place):
+            place -= 1
+        return place
+
+    def shown(self, place: int) -> int:
+        """This place, or the beginning of the escape sequence that it is in."""
+        while 0 < place < len(self.raw) and self._hides(place) and self._hides(place - 1):
+            place -= 1
+        return place
+
+    def _hides(self, place: int) -> bool:
+        return self._plain[place] != self.raw[place]
+
+    def _place(self, offset: int) -> int:
+        if not self._kept:
+            pieces = range(0, len(self._plain), PIECE_BYTES)
+            lengths = (len(self._plain[start : start + PIECE_BYTES].translate(None, IGNORED)) for start in pieces)
+            self._kept = [0, *accumulate(lengths)]
+        piece = bisect_right(self._kept, offset) - 1
+        return self._places(piece)[offset - self._kept[piece]]
+
+    def _places(self, piece: int) -> Sequence[int]:
+        if self._piece[0] != piece:
+            start = piece * PIECE_BYTES
+            kept = self._plain[start : start + PIECE_BYTES].translate(KEPT)
+            self._piece = piece, tuple(compress(count(start), kept))
+        return self._piece[1]
+
+    def span(self, start: int, end: int, secret: Secret) -> Span:
+        """The whole characters of the text in which these folded bytes are."""
+        last = self._place(end - 1) + 1
+        while self._is_inside(last):
+            last += 1
+        return Span(self.beginning(start), last, secret)
+
+    def _is_inside(self, place: int) -> bool:
+        """Whether this byte continues the character before it."""
+        return place < len(self.raw) and self.raw[place] & 0xC0 == 0x80
+
+    def is_spread(self, span: Span) -> bool:
+        """Whether there is white space inside the span that no line end or panel explains."""
+        lines = self._plain[span.start : span.end].split(b"\n")
+        return any(b" " in line or b"\t" in line for line in (line.strip(IGNORED) for line in lines))
+
+    def is_part_of_path(self, span: Span) -> bool:
+        """Whether the span is a part of a longer path, or of a URL with a host before it."""
+        before, after = self._plain[max(0, span.start - 1) : span.start], self._plain[span.end : span.end + 1]
+        return bool(BEFORE_PATH.match(before) or AFTER_PATH.match(after))
+
+
+def both_readings(text: str) -> list[Text]:
+    """The text as a terminal shows it and, if that hides anything, as it is: what looks like an escape sequence may
+    also be one that a page has put before a secret, to hide its first characters."""
+    shown = Text(text)
+    return [shown, Text(text, hidden=False)] if shown.has_hidden else [shown]
+
+
+def part(raw: bytes, start: int, end: int) -> str:
+    """The text between two places."""
+    return raw[start:end].decode("utf-8", "surrogatepass")
+
+
+class Spelling(NamedTuple):
+    """A folded spelling of a secret, and whether white space belongs to it."""
+
+    content: bytes
+    secret: Secret
+    is_strict: bool
+
+    def fits(self, text: Text, span: Span) -> bool:
+        """Whether what was found in the folded text is this secret in the text."""
+        if self.secret.instead is not None:
+            return not text.is_part_of_path(span)
+        return not (self.is_strict and text.is_spread(span))
+
+
+class Search:
+    """The automaton of a set of secrets. It knows the heads of their spellings."""
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
-        self.secrets = tuple(dict.fromkeys(secret for secret in secrets if secret.value))
-        self._stand_ins: dict[str, str] = {}
-        for secret in self.secrets:
-            for form in forms(secret.value):
-                self._stand_ins.setdefault(form, secret.stand_in)
-        self._forms = sorted((form for form in self._stand_ins if len(form) >= SHORTEST), key=len, reverse=True)
-        self._skeletons = [_skeleton(form)[0] for form in self._forms]
-        paths = {form for secret in self.secrets if secret.instead for form in forms(secret.value)}
-        self._pattern = _pattern(self._forms, paths) if self._forms else None
+        heads: dict[bytes, list[Spelling]] = {}
+        for spelling in _spellings(secrets):
+            heads.setdefault(spelling.content[:HEAD_BYTES], []).append(spelling)
+        self._by_head = list(heads.values())
+        self._contents = sorted(spelling.content for found in self._by_head for spelling in found)
+        self.longest = max(map(len, self._contents), default=0)
+        kind = Implementation.DFA if sum(map(len, heads)) <= FAST_HEADS else Implementation.ContiguousNFA
+        self._automaton = BytesAhoCorasick(list(heads), implementation=kind)
+
+    def sees(self, content: bytes | memoryview) -> bool:
+        """Whether there is any head in the folded text."""
+        return bool(self._automaton.find_matches_as_indexes(content))
+
+    def blocks(self, content: bytes) -> Iterator[list[tuple[int, list[Spelling]]]]:
+        """Where in the folded text heads stand, block by block, and the spellings that begin with them."""
+        view = memoryview(content)
+        for begin in range(0, len(content), BLOCK_BYTES):
+            block = view[begin : begin + BLOCK_BYTES + HEAD_BYTES - 1]
+            if self.sees(block):
+                found = self._automaton.find_matches_as_indexes(block, overlapping=True)
+                yield [(begin + start, self._by_head[number]) for number, start, _ in found if start < BLOCK_BYTES]
+
+    def spans(self, text: Text) -> Iterator[Span]:
+        """The places in the text that are secret."""
+        for block in self.blocks(text.folded):
+            yield from merged(self._spans(text, block))
+
+    def _spans(self, text: Text, block: list[tuple[int, list[Spelling]]]) -> Iterator[Span]:
+        for start, beginning in block:
+            for spelling in beginning:
+                if text.folded.startswith(spelling.content, start):
+                    span = text.span(start, start + len(spelling.content), spelling.secret)
+                    if spelling.fits(text, span):
+                        yield span
+
+    def is_beginning(self, content: bytes) -> bool:
+        """Whether a spelling begins with this, and goes on."""
+        at = bisect_left(self._contents, content + b"\0")
+        return at < len(self._contents) and self._contents[at].startswith(content)
+
+
+def _spellings(secrets: Iterable[Secret]) -> Iterator[Spelling]:
+    """Each spelling once; that of the first secret which has it."""
+    seen: set[bytes] = set()
+    for secret in secrets:
+        for content in spellings(secret.value) - seen:
+            seen.add(content)
+            is_strict = len(content) < STRICT_BYTES and not any(map(str.isspace, secret.value.strip()))
+            yield Spelling(content, secret, is_strict)
+
+
+class Redactor:
+    """Takes a set of secrets out of texts. Make one per set: it builds an automaton."""
+
+    def __init__(self, secrets: Iterable[Secret] = (), base: "Redactor | None" = None) -> None:
+        """`base` is another one whose secrets are taken out, too; its automaton is used again."""
+        self.secrets: frozenset[Secret] = base.secrets if base else frozenset()
+        added = [secret for secret in dict.fromkeys(secrets) if secret.value.strip() and secret not in self.secrets]
+        searched = [secret for secret in added if not is_common(secret.value)]
+        self.secrets |= frozenset(added)
+        self._searches: tuple[Search, ...] = base._searches if base else ()
+        self._searches += (Search(searched),) if searched else ()
+        self._whole: dict[str, Secret] = {secret.value.strip(): secret for secret in added if is_common(secret.value)}
+        self._whole |= base._whole if base else {}
+
+    def with_secrets(self, secrets: Iterable[Secret]) -> "Redactor":
+        """One that takes out these, too; itself if it does already."""
+        added = [secret for secret in secrets if secret not in self.secrets]
+        return Redactor(added, self) if added else self
 
     def text(self, text: str) -> str:
         """The text without the secrets."""
-        whole = self._stand_ins.get(text)
+        whole = self._whole.get(text.strip())
         if whole is not None:
-            return whole
-        return text if self._pattern is None else self._pattern.sub(self._replace, text)
+            return whole.stand_in
+        readings = both_readings(text)
+        if not any(search.sees(reading.folded) for search in self._searches for reading in readings):
+            return text
+        given, place, raw = [], 0, readings[0].raw
+        for span in self.spans(readings):
+            given += [part(raw, place, span.start), span.secret.stand_in]
+            place = span.end
+        return "".join([*given, part(raw, place, len(raw))])
 
-    def value(self, value: Any, kept: frozenset[str] = frozenset()) -> Any:
-        """The same for every text in lists, tuples and dicts, their keys included except those in `kept`, whose meaning
-        must stay; all else is returned as it is."""
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, dict):
-            return {key if key in kept else self.value(key): self.value(item, kept) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return type(value)(self.value(item, kept) for item in value)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return self._stand_ins.get(str(value), value)
-        return value
+    def spans(self, readings: Iterable[Text]) -> list[Span]:
+        """The places that are secret in any of these readings of a text, in order, none over another."""
+        return merged(span for reading in readings for search in self._searches for span in search.spans(reading))
 
-    def split(self, text: str) -> tuple[str, str]:
-        """The part of the text that is complete, without secrets, and its end that may still become one."""
-        settled = len(text) - self._unfinished(text)
-        clean, place = [], 0
-        for match in self._pattern.finditer(text) if self._pattern else ():
-            if match.end() > settled:
-                settled = min(settled, match.start())
+    def unfinished(self, text: Text) -> int:
+        """The place in the text from which on it may be the beginning of a secret that goes on behind it."""
+        content, longest = text.folded, max((search.longest for search in self._searches), default=0)
+        tail = content[max(0, len(content) - longest + 1) :]
+        starts = {start for search in self._searches for block in search.blocks(tail) for start, _ in block}
+        for start in sorted(starts.union(range(max(0, len(tail) - HEAD_BYTES), len(tail)))):
+            if any(search.is_beginning(tail[start:]) for search in self._searches):
+                return text.beginning(len(content) - len(tail) + start)
+        return len(text.raw)
+
+
+NOTHING_SECRET = Redactor()
+
+
+class RedactedStream:
+    """What a program prints, without the secrets, as it can be read. An end that may be the beginning of a secret
+    waits. Each part has whole escape sequences only."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._waiting = ""
+        self._covered = 0  # bytes of it that belong to a secret whose stand-in was given already
+
+    def feed(self, text: str) -> str:
+        """What can be given by now."""
+        readings = both_readings(self._waiting + text)
+        settled = readings[0].shown(min(map(self._redactor.unfinished, readings)))
+        size = len(readings[0].raw)
+        return self._take(readings, settled if size - settled <= LONGEST_WAIT else size)
+
+    def close(self) -> str:
+        """The rest."""
+        readings = both_readings(self._waiting)
+        return self._take(readings, len(readings[0].raw))
+
+    def _take(self, readings: Sequence[Text], settled: int) -> str:
+        """The text up to this place; the rest waits, without what is covered by then."""
+        given, place, raw = [], self._covered, readings[0].raw
+        for span in self._redactor.spans(readings):
+            if span.start >= settled:
                 break
-            clean += [text[place : match.start()], self._replace(match)]
-            place = match.end()
-        return "".join([*clean, text[place:settled]]), text[settled:]
-
-    def _unfinished(self, text: str) -> int:
-        """How many characters at the end of the text may be the beginning of a secret that goes on behind it."""
-        longest_form = max(map(len, self._skeletons), default=0)
-        seen, places = _skeleton(text[-4 * longest_form - 400 :])
-        longest = 0
-        for form in self._skeletons:
-            for length in range(min(len(form) - 1, len(seen)), longest, -1):
-                if seen.endswith(form[:length]):
-                    longest = length
-                    break
-        return 0 if longest == 0 else places[len(seen)] - places[len(seen) - longest]
-
-    def _replace(self, match: re.Match[str]) -> str:
-        return self._stand_ins[self._forms[(match.lastindex or 1) - 1]]
-
-
-NOTHING_SECRET = Redactor(())
-
-
-def _pattern(ordered: list[str], paths: set[str]) -> re.Pattern[str]:
-    """A group per form. A path is only found where it is a whole one, not behind a host name in a URL."""
-    starts = "".join(sorted({re.escape(form[0]) for form in ordered}))
-    groups = (f"({WHOLE_PATH.format(_wrapped(form))})" if form in paths else f"({_wrapped(form)})" for form in ordered)
-    return re.compile(f"(?=[{starts}])(?:" + "|".join(groups) + ")")
-
-
-def _wrapped(form: str) -> str:
-    return WRAP.join(f"(?: |{BREAK})" if char == " " else re.escape(char) for char in form)
-
-
-def _skeleton(text: str) -> tuple[str, list[int]]:
-    """The text without line ends and panel sides, and for each of its places the place in the text."""
-    kept = [(place, char) for place, char in enumerate(text) if char not in IGNORED and not char.isspace()]
-    return "".join(char for _, char in kept), [place for place, _ in kept] + [len(text)]
-
-
-def forms(value: str) -> Iterator[str]:
-    """All spellings of the value that we know of."""
-    escaped = json.dumps(value)[1:-1]
-    yield value
-    yield escaped
-    yield json.dumps(value, ensure_ascii=False)[1:-1]
-    yield json.dumps(escaped)[1:-1]
-    yield repr(value)[1:-1]
-    for encoded in (quote(value), quote(value, safe=""), quote_plus(value)):
-        yield encoded
-        yield re.sub(r"%[0-9A-F]{2}", lambda found: found.group().lower(), encoded)
-    if len(value) >= SHORTEST:
-        yield base64.b64encode(value.encode()).decode().rstrip("=")
-
-
-def credentials(name: str, username: str, password: str) -> Iterator[Secret]:
-    """The secrets in a user name and a password: both, and the pair as HTTP's basic authentication sends it."""
-    pair = f"{username}:{password}"
-    for value in (password, username, pair, base64.b64encode(pair.encode()).decode()):
-        yield Secret(name, value)
-
-
-def environment_secrets(environ: Mapping[str, str]) -> Iterator[Secret]:
-    """The values of the variables whose names say that they are secret."""
-    for name, value in environ.items():
-        if name.upper().endswith(SECRET_NAMES) and len(value) >= SHORTEST:
-            yield Secret(name, value)
+            if span.start >= self._covered:
+                given += [clean_text(part(raw, place, span.start)), span.secret.stand_in]
+            place = self._covered = max(self._covered, span.end)
+        given.append(clean_text(part(raw, place, settled)))
+        self._waiting, self._covered = part(raw, settled, len(raw)), max(0, place - settled)
+        return "".join(given)

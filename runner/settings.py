@@ -122,6 +122,10 @@ def _token(text: str) -> str:
     return text
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def _log_level(text: str) -> str:
     if text.upper() not in LOG_LEVELS:
         raise Rejected("one of " + ", ".join(LOG_LEVELS))
@@ -209,6 +213,13 @@ class Settings:
         Variable(
             "", _token, "if set (at least 16 characters), calls need `Authorization: Bearer` with it, except `/health`"
         ),
+    ]
+    redact_names: Annotated[
+        tuple[str, ...],
+        Variable("", _names, "further names of variables and keys with secret values, comma-separated, as `SHOP_*`"),
+    ]
+    redact_not: Annotated[
+        tuple[str, ...], Variable("", _names, "names whose values are not secret, comma-separated, as `KEYBOARD_*`")
     ]
     log_level: Annotated[
         str, Variable("INFO", _log_level, "`DEBUG` (with a line per request), `INFO`, `WARNING` or `ERROR`")

@@ -7,9 +7,9 @@ import codecs
 import os
 from pathlib import Path
 
-from runner.cli.output import clean_text, unfinished_escape
 from runner.files import PRIVATE
-from runner.redaction import Redactor
+from runner.redaction import RedactedStream, Redactor
+from runner.terminal import C1_ERRORS, unfinished_length
 
 KEPT_BYTES = 100 * 1024 * 1024  # of one log; then only its end is kept
 TAIL_BYTES = 64 * 1024
@@ -24,35 +24,29 @@ class LogFile:
         """Open it. Of more than `kept_bytes`, only the last `tail_bytes` are kept. Raises `OSError`."""
         self._kept_bytes, self._tail_bytes = kept_bytes, tail_bytes
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
-        self._redactor = redactor
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._raw = ""  # printed, and perhaps half a colour at its end
-        self._clean = ""  # without colours, and perhaps half a secret at its end
+        self._stream = RedactedStream(redactor)
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors=C1_ERRORS)
+        self._raw = ""  # printed, and perhaps half an escape sequence
         self._written = 0
         self._left_out = 0
         self.problem: str | None = None
         self._tail = b""
 
     def feed(self, chunk: bytes) -> None:
-        """Write what the CLI printed, except an end that may be the beginning of a colour or of a secret."""
-        self._take(self._decoder.decode(chunk))
-        ready, self._clean = self._redactor.split(self._clean)
-        self._write(ready)
+        """Write what the CLI printed, except an end that may be the beginning of an escape sequence or of a secret."""
+        text = self._raw + self._decoder.decode(chunk)
+        whole = len(text) - unfinished_length(text)
+        self._raw = text[whole:]
+        self._write(self._stream.feed(text[:whole]))
 
     def close(self) -> None:
         """Write what is left, and close the file."""
-        self._take(self._decoder.decode(b"", final=True))
-        self._write(self._redactor.text(self._clean + clean_text(self._raw)))
+        last = self._raw + self._decoder.decode(b"", final=True)
+        self._write(self._stream.feed(last) + self._stream.close())
         if self._left_out:
             self._put(f"\n... {self._left_out} bytes are left out here ...\n".encode())
         self._put(self._tail)
         os.close(self._file)
-
-    def _take(self, text: str) -> None:
-        self._raw += text
-        whole = len(self._raw) - unfinished_escape(self._raw)
-        self._clean += clean_text(self._raw[:whole])
-        self._raw = self._raw[whole:]
 
     def _write(self, text: str) -> None:
         content = text.encode("utf-8", errors="replace")

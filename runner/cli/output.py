@@ -7,10 +7,8 @@ error (seen in 0.1.6).
 import re
 from typing import NamedTuple
 
-from runner.redaction import PANEL_SIDES
+from runner.terminal import PANEL_SIDES, clean_text
 
-ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 PANEL_TOP = re.compile(r"^[╭┌┏╔][─━═]*(?P<title>[^─━═]*)[─━═]*[╮┐┓╗]\s*$")
 PANEL_BOTTOM = re.compile(r"^[╰└┗╚]")
 HEADING = re.compile(r"^(?:[^\w\s'\"<(\[{]\S*\s+)?(?:Execution time|Error|Original Error|Error Type|Details)\s*:", re.I)
@@ -18,7 +16,6 @@ ERROR_WORDS = re.compile(r"error|fail|not found|invalid|abort|exception|denied|r
 SYMBOLS = re.compile(r"^[^\w'\"<(\[{/]+")
 PICTURES = re.compile("[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\ufe0f]")  # the emoji that Bugninja prints
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9'\"])")
-LONGEST_ESCAPE = 256  # characters of a colour or link that may arrive in two parts
 LONGEST = 400  # characters of the last words
 
 
@@ -27,19 +24,6 @@ class Panel(NamedTuple):
 
     title: str
     body: list[str]
-
-
-def clean_text(text: str) -> str:
-    """The text without ANSI colours and control characters; lines stay."""
-    return CONTROL.sub("", ANSI.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
-
-
-def unfinished_escape(text: str) -> int:
-    """How many characters at the end of the text may be the first part of a colour or of a line end."""
-    start = text.rfind("\x1b", -LONGEST_ESCAPE)
-    if start >= 0 and not ANSI.match(text, start):
-        return len(text) - start
-    return 1 if text.endswith("\r") else 0
 
 
 def last_title(text: str) -> str | None:

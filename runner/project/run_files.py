@@ -17,7 +17,7 @@ from runner.project.task import task_toml
 from runner.project.traversal import Reading, Traversal, parse_traversal
 from runner.project.traversal_name import traversal_run_id
 from runner.redaction import Redactor, Secret
-from runner.secrets import read_environment_secrets, read_task_secrets, secrets_of_url
+from runner.secrets import NO_NAMES, SecretNames, read_environment_secrets, read_task_secrets, secrets_of_text
 from runner.settings import Settings
 
 MAX_TRAVERSAL_BYTES = 64 * 1024 * 1024
@@ -33,10 +33,11 @@ def is_abandoned(modified: float) -> bool:
 class RunFiles:
     """All files of the runs of a project. A folder is listed again when it changed; no content is kept."""
 
-    def __init__(self, tasks_root: Path, secrets: Iterable[Secret] = ()) -> None:
-        """`secrets` are those of the environment; those of a task are read from its file."""
+    def __init__(self, tasks_root: Path, secrets: Iterable[Secret] = (), names: SecretNames = NO_NAMES) -> None:
+        """`secrets` are those of the environment; those of a task are read from its file, with the help of `names`."""
         self.tasks_root = tasks_root
-        self.environment_secrets = tuple(secrets)
+        self._names = names
+        self._environment = Redactor(secrets)
         self._root = os.fspath(tasks_root)
         self._listings = FolderListings()
         self._redactors: dict[TaskId, tuple[Identity | None, Redactor]] = {}
@@ -119,7 +120,7 @@ class RunFiles:
 
         A file that is missing or cannot be used leaves the last good content in place.
         """
-        return self._read(self.traversal_path(task_id, run_id), self.redactor(task_id).secrets, last_good)
+        return self._read(self.traversal_path(task_id, run_id), self.redactor(task_id), last_good)
 
     def read_unredacted(self, task_id: TaskId, run_id: RunId) -> Reading:
         """What the run's traversal says now, secrets included: only for counting and judging."""
@@ -131,20 +132,22 @@ class RunFiles:
         return None if path is None else file_identity(path)
 
     def url_redactor(self, url: str) -> Redactor:
-        """Takes the secrets of the environment, and the login in this URL, out of texts."""
-        return Redactor([*self.environment_secrets, *secrets_of_url("START_URL", url)])
+        """Takes the secrets of the environment, and those in this URL, out of texts."""
+        return self._environment.with_secrets(secrets_of_text("START_URL", url, self._names))
 
     def redactor(self, task_id: TaskId) -> Redactor:
-        """Takes the secrets of the environment and of the task, as its file is now, out of texts."""
-        identity = file_identity(self.task_file(task_id))
+        """Takes the secrets of the environment and of the task out of texts: those in its file now, and those that were
+        there earlier in the life of this process, which its runs may still show."""
+        path = self.task_file(task_id)
+        identity = file_identity(path)
         known = self._redactors.get(task_id)
         if known is None or known[0] != identity:
-            task_secrets = read_task_secrets(self.task_file(task_id)) if identity is not None else ()
-            known = (identity, Redactor([*self.environment_secrets, *task_secrets]))
+            before = self._environment if known is None else known[1]
+            known = identity, before.with_secrets(read_task_secrets(path, self._names))
             self._redactors[task_id] = known
         return known[1]
 
-    def _read(self, path: Path | None, secrets: Iterable[Secret] | None, last_good: Traversal | None) -> Reading:
+    def _read(self, path: Path | None, redactor: Redactor | None, last_good: Traversal | None) -> Reading:
         if path is None:
             return Reading(last_good, None, None)
         try:
@@ -155,8 +158,17 @@ class RunFiles:
             return Reading(last_good, None, None)
         except OSError as error:
             return Reading(last_good, f"it cannot be read ({error.strerror})", None)
-        traversal, problem = _parse(content, secrets)
+        traversal, problem = self._parse(content, redactor)
         return Reading(last_good if problem else traversal, problem, modified, path.name)
+
+    def _parse(self, content: bytes, redactor: Redactor | None) -> tuple[Traversal | None, str | None]:
+        """The traversal in the file, or why it cannot be used."""
+        if len(content) > MAX_TRAVERSAL_BYTES:
+            return None, f"it is larger than {MAX_TRAVERSAL_BYTES // 1024 // 1024} MiB"
+        try:
+            return parse_traversal(content, redactor, self._names), None
+        except TraversalBroken as broken:
+            return None, str(broken)
 
     def _runs_folder(self, task_id: TaskId) -> str:
         return f"{self._root}/{task_id}/runs"
@@ -175,24 +187,16 @@ class RunFiles:
         return parse_task_id(name) if is_in_place(self.tasks_root / name) else None
 
 
-def _parse(content: bytes, secrets: Iterable[Secret] | None) -> tuple[Traversal | None, str | None]:
-    """The traversal in the file, or why it cannot be used."""
-    if len(content) > MAX_TRAVERSAL_BYTES:
-        return None, f"it is larger than {MAX_TRAVERSAL_BYTES // 1024 // 1024} MiB"
-    try:
-        return parse_traversal(content, secrets), None
-    except TraversalBroken as broken:
-        return None, str(broken)
-
-
 def project_files(settings: Settings) -> RunFiles:
     """The files of the project, with the secrets of this process's environment and of the project.
 
     One per process: what a worker has read of them before it forks, its work-horses need not read again.
     """
-    return _run_files(settings.tasks_root, tuple(read_environment_secrets(os.environ, settings.project_root)))
+    names = SecretNames(settings.redact_names, settings.redact_not)
+    secrets = tuple(read_environment_secrets(os.environ, settings.project_root, names))
+    return _run_files(settings.tasks_root, secrets, names)
 
 
 @lru_cache(maxsize=1)
-def _run_files(tasks_root: Path, secrets: tuple[Secret, ...]) -> RunFiles:
-    return RunFiles(tasks_root, secrets)
+def _run_files(tasks_root: Path, secrets: tuple[Secret, ...], names: SecretNames) -> RunFiles:
+    return RunFiles(tasks_root, secrets, names)

@@ -7,43 +7,26 @@ value does not hide the rest of a run.
 """
 
 import re
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from runner.errors import TraversalBroken
-from runner.redaction import NOTHING_SECRET, Redactor, Secret
-from runner.secrets import secrets_of_traversal
+from runner.redaction import NOTHING_SECRET, Redactor
+from runner.secrets import NO_NAMES, SecretNames, secrets_of_traversal
 
 FileStatus = Literal["PENDING", "SUCCESSFUL", "FAILED"]
 Parameter = str | int | float | bool | None
+Clean = Callable[[str], str]
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 ACTION_KEY = re.compile(r"action_(\d{1,9})")
-# The names that decide what a run is: a secret that is one of them must not turn a failure into a success.
-KEYS = frozenset(
-    {
-        "action",
-        "brain_state_id",
-        "dom_element_data",
-        "screenshot_filename",
-        "xpath",
-        "evaluation_previous_goal",
-        "memory",
-        "next_goal",
-        "done",
-        "text",
-        "success",
-        "go_to_url",
-        "url",
-        "input_text",
-        "click_element_by_index",
-        "index",
-    }
-)
+IDENTITY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+ELEMENT = r"[A-Za-z][A-Za-z0-9:_-]{0,63}(?:\[\d{1,9}\])?"
+ELEMENT_PATH = re.compile(rf"/?{ELEMENT}(?:/{ELEMENT}){{0,200}}")  # an XPath without any text of the page
+PICTURE_PATH = re.compile(r"(?:[A-Za-z0-9_-]{1,100}/){0,8}[A-Za-z0-9_-]{1,200}\.(?:png|jpe?g|webp|gif)")
 MAX_TEXT = 100_000  # characters kept of one text of a step
 
 
@@ -106,10 +89,13 @@ class Reading(NamedTuple):
 NOTHING_YET = Reading(None, None, None)
 
 
-def parse_traversal(content: bytes, secrets: Iterable[Secret] | None = ()) -> Traversal:
-    """The traversal in this UTF-8 JSON, without these secrets and without those that it names itself.
+def parse_traversal(
+    content: bytes, redactor: Redactor | None = NOTHING_SECRET, names: SecretNames = NO_NAMES
+) -> Traversal:
+    """The traversal in this UTF-8 JSON, without the secrets of the redactor and without those that it names itself.
 
-    With None for `secrets` all of them stay in it, which is faster; such a traversal must not be shown.
+    With None for `redactor` all of them stay in it, which is faster; such a traversal must not be shown. Only texts
+    are changed: never numbers, the names of actions and parameters, and IDs and paths that have their usual shape.
 
     Raises `TraversalBroken` if it is half a file, no JSON, or no traversal.
     """
@@ -125,18 +111,22 @@ def parse_traversal(content: bytes, secrets: Iterable[Secret] | None = ()) -> Tr
         raise TraversalBroken(f"it must hold a JSON object, got a JSON {_json_name(document)}")
     if not isinstance(document.get("actions"), dict) or not isinstance(document.get("brain_states"), dict):
         raise TraversalBroken("it lacks the objects 'actions' and 'brain_states'")
-    redactor = NOTHING_SECRET if secrets is None else Redactor([*secrets, *secrets_of_traversal(document)])
-    clean = partial(redactor.value, kept=KEYS)
+    clean = unchanged if redactor is None else redactor.with_secrets(secrets_of_traversal(document, names)).text
     return Traversal(
         status=status if (status := document.get("status")) in ("PENDING", "SUCCESSFUL", "FAILED") else None,
         is_replay=document.get("run_type") == "REPLAY",
         brain_states=tuple(
-            _brain_state(clean(key), clean(value))
+            _brain_state(key, value, clean)
             for key, value in document["brain_states"].items()
             if isinstance(value, dict)
         ),
-        actions=tuple(_action(number, clean(value)) for number, value in _numbered(document["actions"])),
+        actions=tuple(_action(number, value, clean) for number, value in _numbered(document["actions"])),
     )
+
+
+def unchanged(text: str) -> str:
+    """The text itself."""
+    return text
 
 
 def _json_name(value: Any) -> str:
@@ -154,7 +144,7 @@ def _numbered(table: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
     return sorted(numbered, key=lambda pair: pair[0])
 
 
-def _action(number: int, value: dict[str, Any]) -> Action:
+def _action(number: int, value: dict[str, Any], clean: Clean) -> Action:
     types = value.get("action")
     used = (
         (kind, parameters if isinstance(parameters, dict) else {})
@@ -165,33 +155,38 @@ def _action(number: int, value: dict[str, Any]) -> Action:
     element = value.get("dom_element_data")
     return Action(
         number=number,
-        brain_state_id=_text(value.get("brain_state_id")),
+        brain_state_id=_shaped(value.get("brain_state_id"), IDENTITY, clean),
         kind=kind,
-        parameters=_parameters(kind, parameters),
-        xpath=(_text(element.get("xpath")) or None) if isinstance(element, dict) else None,
-        screenshot=_text(value.get("screenshot_filename")) or None,
+        parameters=_parameters(kind, parameters, clean),
+        xpath=(_shaped(element.get("xpath"), ELEMENT_PATH, clean) or None) if isinstance(element, dict) else None,
+        screenshot=_shaped(value.get("screenshot_filename"), PICTURE_PATH, clean) or None,
     )
 
 
-def _parameters(kind: str, parameters: dict[str, Any]) -> dict[str, Parameter]:
+def _parameters(kind: str, parameters: dict[str, Any], clean: Clean) -> dict[str, Parameter]:
     kept: dict[str, Parameter] = {
-        name: value[:MAX_TEXT] if isinstance(value, str) else value
+        name: _text(value, clean) if isinstance(value, str) else value
         for name, value in parameters.items()
         if NAME.fullmatch(name) and isinstance(value, str | int | float | bool | None)
     }
     if kind == "input_text":  # the front end's page breaks on anything but a text
-        kept["text"] = _text(kept.get("text"))
+        kept["text"] = text if isinstance(text := kept.get("text"), str) else ""
     return kept
 
 
-def _brain_state(key: str, value: dict[str, Any]) -> BrainState:
+def _brain_state(key: str, value: dict[str, Any], clean: Clean) -> BrainState:
     return BrainState(
-        id=key,
-        evaluation_previous_goal=_text(value.get("evaluation_previous_goal")),
-        memory=_text(value.get("memory")),
-        next_goal=_text(value.get("next_goal")),
+        id=_shaped(key, IDENTITY, clean),
+        evaluation_previous_goal=_text(value.get("evaluation_previous_goal"), clean),
+        memory=_text(value.get("memory"), clean),
+        next_goal=_text(value.get("next_goal"), clean),
     )
 
 
-def _text(value: Any) -> str:
-    return value[:MAX_TEXT] if isinstance(value, str) else ""
+def _shaped(value: Any, shape: re.Pattern[str], clean: Clean) -> str:
+    """The text as it is if it has its usual shape, in which there is no text of a page; else without secrets."""
+    return value if isinstance(value, str) and shape.fullmatch(value) else _text(value, clean)
+
+
+def _text(value: Any, clean: Clean) -> str:
+    return clean(value)[:MAX_TEXT] if isinstance(value, str) else ""

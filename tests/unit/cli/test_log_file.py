@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from runner.cli.log_file import LogFile
 from runner.redaction import Redactor, Secret
+from runner.spellings import is_common
 
 SECRETS = st.text(
     st.characters(codec="utf-8", exclude_categories=["C", "Z"], exclude_characters="<>│┃║|"), min_size=5, max_size=20
-)
+).filter(lambda value: not is_common(value))
 
 
 def wrapped(text: str, at: int) -> str:
@@ -37,6 +38,59 @@ def test_a_log_holds_no_secret_however_the_output_arrives(data: st.DataObject) -
         written = path.read_text()
     assert "\x1b" not in written
     assert written.count("<secret>S</secret>") >= (2 if secret.isalnum() else 1)  # two of signs alone may become one
+
+
+PIECES = [
+    b"hunter2",
+    b"hunt",
+    b"er2",
+    b"\x1b[31m",
+    b"\x1b[",
+    b"\x9b1m",
+    b"\x1b]8;;http://x\x07",
+    b"\x1bPq\x1b\\",
+    b"\r\n",
+    b" | ",
+    b"a\xc3",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12), st.integers(1, 9))
+def test_no_escape_sequence_hides_a_secret_or_a_part_of_one(pieces: list[bytes], size: int) -> None:
+    import tempfile
+
+    raw = b"".join(pieces)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cli.log"
+        log = LogFile(path, Redactor([Secret("S", "hunter2")]))
+        for start in range(0, len(raw), size):
+            log.feed(raw[start : start + size])
+        log.close()
+        written = path.read_text()
+    assert "hunter2" not in written.replace("\n", "").replace("|", "").replace(" ", "")
+    assert written.count("<secret>S</secret>") >= raw.count(b"hunter2")
+    assert "\x1b" not in written
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"\x1b[hunter2 x", "[<secret>S</secret> x"),
+        (b"hun\x1b]8;;http://" + 3000 * b"y" + b"\x1b\\ter2", "<secret>S</secret>"),
+        (b"hun\x9b31mter2", "<secret>S</secret>"),
+        (b"hun\x90q12\x9cter2 \xc3\xa9 \xff", "<secret>S</secret> \u00e9 \ufffd"),
+        (b"a\x1b[31mb\x1b[0m\x1b(Bc", "abc"),
+        (b"an end \x1b[31", "an end [31"),
+    ],
+)
+def test_a_log_is_readable(raw: bytes, text: str, tmp_path: Path) -> None:
+    for size in (1, 7, 10_000):
+        path = tmp_path / f"{size}.log"
+        log = LogFile(path, Redactor([Secret("S", "hunter2")]))
+        for start in range(0, len(raw), size):
+            log.feed(raw[start : start + size])
+        log.close()
+        assert path.read_text() == text
 
 
 def test_a_log_follows_its_cli_without_waiting_for_the_end_of_a_line(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from runner.cli.output import clean_text, last_words
+from runner.cli.output import last_words
+from runner.terminal import clean_text
 
 NOISE = "2026-11-23 03:10:13 - Starting pipeline\n"
 

@@ -2,7 +2,6 @@
 
 import shutil
 import threading
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import pytest
 
 from runner.project.traversal import Traversal, parse_traversal
-from runner.redaction import Secret
+from runner.redaction import Redactor
+from runner.secrets import SecretNames
 from tests.project import FAULT, PASSED, VISIT, Project, traversal_bytes
 from tests.unit.fake_stack import FakeStack
 from tests.unit.runs import (
@@ -28,10 +28,10 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The content of every traversal that was parsed to be shown."""
     contents: list[bytes] = []
 
-    def counting(content: bytes, secrets: Iterable[Secret] | None) -> Traversal:
-        if secrets is not None:
+    def counting(content: bytes, redactor: Redactor | None, names: SecretNames) -> Traversal:
+        if redactor is not None:
             contents.append(content)
-        return parse_traversal(content, secrets)
+        return parse_traversal(content, redactor, names)
 
     monkeypatch.setattr("runner.project.run_files.parse_traversal", counting)
     return contents
