@@ -17,7 +17,7 @@ EXPECTED = "must be NAME=value, with a value in closed quotes or in none; it is 
 def read_env_file(path: Path) -> dict[str, str]:
     """The variables in the file, none if there is no file. Raises `EnvFileBroken`, also if it is not readable."""
     try:
-        content = read_if_there(path) or b""
+        content = read_if_there(path, path) or b""
     except OSError as error:
         raise EnvFileBroken(path.name, None, f"cannot be read: {error.strerror}") from None
     try:

@@ -1,20 +1,96 @@
-"""Read files that may be growing, and replace one so that no reader ever sees half of it."""
+"""Open files once and never through links, read those that may be growing, and replace one so that no reader ever sees
+half of it."""
 
+import errno
 import fcntl
 import os
+import stat
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 PRIVATE = 0o600
+SAFE = os.O_NOFOLLOW | os.O_NONBLOCK  # no link is followed, and nobody waits for the other end of a FIFO
+MAX_BYTES = 64 * 1024 * 1024  # of a file that is read whole
 BLOCK = 64 * 1024
 TAIL_BYTES = 1024 * 1024  # in which the last lines are looked for
 LOCK_POLL = 0.01  # seconds between two tries to get a lock
 
 Identity = tuple[int, int, int]  # inode, time of the last change in nanoseconds, size in bytes
+UNKNOWN: Identity = (0, 0, 0)  # of a file that cannot be looked at
+
+
+class NotRegular(OSError):
+    """What has the name of a file is none: a link, a FIFO, a folder, a device; or the way to it leads over a link."""
+
+
+def open_file(path: Path, root: Path) -> BinaryIO:
+    """Open a file to read it, which is `root` itself or somewhere below it.
+
+    `root` may be a link, since that is a person's own choice; below it no link is followed. Raises `NotRegular` and
+    `OSError`. All that is decided about the file is decided by what was opened, not by its name.
+    """
+    handle = os.open(root, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        for part in path.relative_to(root).parts:
+            below = _open(part, os.O_RDONLY, handle)
+            os.close(handle)
+            handle = below
+        _check_regular(handle)
+    except BaseException:
+        os.close(handle)
+        raise
+    return os.fdopen(handle, "rb")
+
+
+def open_to_write(path: Path, flags: int) -> int:
+    """The handle of a file that is made if it is not there. Raises `NotRegular` for anything else, and `OSError`."""
+    handle = _open(path, flags | os.O_CREAT, None)
+    try:
+        _check_regular(handle)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _open(path: Path | str, flags: int, folder: int | None) -> int:
+    try:
+        return os.open(path, flags | SAFE, PRIVATE, dir_fd=folder)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotRegular(errno.ELOOP, "links are not followed") from None
+        if error.errno == errno.ENXIO:  # a socket, or a FIFO that nobody reads
+            raise NotRegular(errno.ENXIO, "it is no regular file") from None
+        raise
+
+
+def _check_regular(handle: int) -> None:
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        raise NotRegular(errno.EINVAL, "it is no regular file")
+
+
+def read_file(path: Path, root: Path) -> tuple[bytes, float]:
+    """The content of a file below `root`, and when it last changed, in seconds since 1970.
+
+    Raises `NotRegular` and `OSError`, also for a file of more than MAX_BYTES.
+    """
+    with open_file(path, root) as file:
+        status = os.fstat(file.fileno())
+        if status.st_size > MAX_BYTES:
+            raise OSError(errno.EFBIG, f"it is larger than {MAX_BYTES // 1024 // 1024} MiB")
+        return file.read(), status.st_mtime
+
+
+def read_if_there(path: Path, root: Path) -> bytes | None:
+    """The content of a file below `root`, or None if it does not exist. Raises `NotRegular` and `OSError`."""
+    try:
+        return read_file(path, root)[0]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def identity_of(status: os.stat_result) -> Identity:
@@ -23,78 +99,95 @@ def identity_of(status: os.stat_result) -> Identity:
 
 
 def file_identity(path: str | Path) -> Identity | None:
-    """The same of the file that is at this path now; None if there is none."""
+    """The same of the file, or link, at this path now; None if there is none, UNKNOWN if that cannot be said."""
     try:
-        return identity_of(os.stat(path))
-    except OSError:
+        return identity_of(os.lstat(path))
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:
+        return UNKNOWN
 
 
-def identity_now(path: Path) -> Identity | None:
+def identity_now(path: Path, root: Path) -> Identity | None:
     """The same, never from the cache of a network file system: those ask the server when a file is opened.
 
     Raises `OSError` if that cannot be said.
     """
     try:
-        handle = os.open(path, os.O_RDONLY)
+        with open_file(path, root) as file:
+            return identity_of(os.fstat(file.fileno()))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    try:
-        return identity_of(os.fstat(handle))
-    finally:
-        os.close(handle)
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything has this name. False if that cannot be said."""
+    return file_identity(path) not in (None, UNKNOWN)
 
 
 def is_in_place(path: Path) -> bool:
     """Whether the last part of the path is no link to another place (or to itself)."""
-    return not path.is_symlink()
+    return not _has_kind(path, stat.S_ISLNK, follow=False)
 
 
-def read_if_there(path: Path) -> bytes | None:
-    """The file's content, or None if it does not exist."""
+def is_folder(path: Path) -> bool:
+    """Whether a folder, or a link to one, has this name. False if that cannot be said."""
+    return _has_kind(path, stat.S_ISDIR, follow=True)
+
+
+def _has_kind(path: Path, kind: Callable[[int], bool], *, follow: bool) -> bool:
     try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+        return kind(os.stat(path, follow_symlinks=follow).st_mode)
+    except OSError:
+        return False
 
 
-def read_tail(path: Path, size: int) -> bytes:
-    """The last `size` bytes of the file, or less if it is smaller; nothing if it does not exist."""
+def read_tail(path: Path, root: Path, size: int) -> bytes:
+    """The last `size` bytes of a file below `root`, or less if it is smaller; nothing if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - size))
-            return file.read(size)
+        with open_file(path, root) as file:
+            return _tail(file, file_size(file), size)
+    except OSError:
+        return b""
+
+
+def read_ends(path: Path, root: Path, size: int) -> bytes:
+    """The first and the last `size` bytes of a file below `root`, none of them twice; nothing if it does not exist.
+
+    Raises `OSError`.
+    """
+    try:
+        with open_file(path, root) as file:
+            start = file.read(size)
+            return start + _tail(file, file_size(file), min(size, file_size(file) - len(start)))
     except FileNotFoundError:
         return b""
 
 
-def file_size(path: Path) -> int:
-    """The size in bytes; 0 if the file is not there yet."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+def file_size(file: BinaryIO) -> int:
+    """The size of an open file, in bytes."""
+    return file.seek(0, os.SEEK_END)
 
 
-def last_lines(path: Path, count: int) -> bytes:
-    """The last `count` lines (as far as they are in the last MiB)."""
-    lines = read_tail(path, TAIL_BYTES).split(b"\n")
+def last_lines(file: BinaryIO, end: int, count: int) -> bytes:
+    """The last `count` lines of the first `end` bytes (as far as they are in the last MiB of them)."""
+    lines = _tail(file, end, TAIL_BYTES).split(b"\n")
     whole = lines[:-1] if lines[-1] == b"" else lines
     return b"".join(line + b"\n" for line in whole[len(whole) - min(count, len(whole)) :])
 
 
-def read_span(path: Path, start: int, end: int) -> Iterator[bytes]:
-    """The bytes of the span in blocks, also if the file has grown meanwhile. Raises `OSError` at once."""
-    return _blocks(path.open("rb"), start, end) if start < end else iter(())
+def _tail(file: BinaryIO, end: int, size: int) -> bytes:
+    start = max(0, end - size)
+    file.seek(start)
+    return file.read(end - start)
 
 
-def _blocks(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
-    with file:
-        file.seek(start, os.SEEK_SET)
-        while start < end and (block := file.read(min(BLOCK, end - start))):
-            start += len(block)
-            yield block
+def read_span(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+    """The bytes of the span in blocks, also if the file has grown meanwhile."""
+    file.seek(start)
+    while start < end and (block := file.read(min(BLOCK, end - start))):
+        start += len(block)
+        yield block
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -132,19 +225,28 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder whose name survives a power cut; one that is there already is fine. Raises `OSError`."""
+    """Make a folder whose name survives a power cut; one that is there already is fine, a link to one is not. Raises
+    `OSError`."""
     try:
         path.mkdir()
     except FileExistsError:
+        if not is_in_place(path):
+            raise NotRegular(errno.ELOOP, "links are not followed") from None
         return
     sync_folder(path.parent)
+
+
+def make_marker(path: Path) -> None:
+    """Make an empty file; whatever has its name already will do. Raises `OSError`."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE))
 
 
 @contextmanager
 def locked(path: Path, seconds: float) -> Iterator[None]:
     """Exclude all others that lock this file, on whatever machine: a lock on a file also holds over NFS, one on a
     folder does not. Raises `TimeoutError` if another holds it for so long, and `OSError`."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE)
+    handle = open_to_write(path, os.O_RDWR)
     try:
         deadline = time.monotonic() + seconds
         while not _lock(handle):

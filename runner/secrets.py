@@ -95,18 +95,19 @@ def read_environment_secrets(
 ) -> Iterator[Secret]:
     """Secrets in this process's environment, the project's `.env` and its `bugninja.toml`; and local paths, which
     answers need not have."""
-    for variables in (environ, readable_values(_read_text(project_root / ".env"))):
+    env_file = project_root / ".env"  # may be a link: the CLI would follow it
+    for variables in (environ, readable_values(_read_text(env_file, env_file))):
         yield from (secret for secret in secrets_of_document(dict(variables), names) if len(secret.value) >= SHORTEST)
-    yield from secrets_of_document(_toml(_read_text(project_root / "bugninja.toml")), names)
+    yield from secrets_of_document(_toml(_read_text(project_root / "bugninja.toml", project_root)), names)
     yield Secret("PROJECT_ROOT", str(project_root), instead=".")
     home = environ.get("HOME", "")
     if len(home) >= SHORTEST and home != str(project_root):
         yield Secret("HOME", home, instead="~")
 
 
-def read_task_secrets(path: Path, names: SecretNames = NO_NAMES) -> tuple[Secret, ...]:
-    """The secrets in a task's file as it is now; none if it cannot be read (then the CLI has none either)."""
-    return tuple(secrets_of_task(_toml(_read_text(path)), names))
+def read_task_secrets(path: Path, root: Path, names: SecretNames = NO_NAMES) -> tuple[Secret, ...]:
+    """The secrets in a task's file, below `root`, as it is now; none if it cannot be read (then the CLI has none either)."""
+    return tuple(secrets_of_task(_toml(_read_text(path, root)), names))
 
 
 def is_switch(value: str) -> bool:
@@ -124,10 +125,10 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name.upper(), pattern.upper()) for pattern in patterns)
 
 
-def _read_text(path: Path) -> str:
-    """The file's text; none if it cannot be read."""
+def _read_text(path: Path, root: Path) -> str:
+    """The text of a file below `root`; none if it cannot be read (then the CLI reads none either)."""
     try:
-        content = read_if_there(path)
+        content = read_if_there(path, root)
     except OSError:
         return ""
     return (content or b"").decode("utf-8-sig", errors="replace")

@@ -181,7 +181,7 @@ class RunAcceptor:
         for file_id in self._files.newest_first(task_id):
             owner = adopter(self._files.tasks_root, task_id, file_id) or file_id
             folder = self._files.folder(task_id, owner)
-            with suppress(RecordUnreadable):
+            with suppress(RecordUnreadable, OSError):
                 record = read_record(folder) or read_file_record(self._files, folder)
                 if record is not None and not record.run_type.is_replay and self._can_be_replayed(record):
                     yield record

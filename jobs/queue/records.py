@@ -87,7 +87,7 @@ def find_task(files: RunFiles, run_id: RunId) -> TaskId | None:
     run."""
     folders = [files.folder(task_id, run_id) for task_id in files.tasks_of(run_id)]
     if len(folders) > 1:
-        folders.sort(key=was_moved)
+        folders.sort(key=_seems_moved)
     return folders[0].task_id if folders else None
 
 
@@ -97,10 +97,20 @@ def was_moved(folder: RunFolder) -> bool:
     return content is not None and task_in_record(content) not in (None, folder.task_id)
 
 
+def _seems_moved(folder: RunFolder) -> bool:
+    try:
+        return was_moved(folder)
+    except OSError:
+        return False
+
+
 def find_run(files: RunFiles, text: str) -> RunRecord:
     """The run with this ID (text from outside), accepted or made by hand. Raises `NotFound` and `RecordUnreadable`."""
     folder = find_folder(files, text)
-    record = read_record(folder) or read_file_record(files, folder)
+    try:
+        record = read_record(folder) or read_file_record(files, folder)
+    except OSError as error:
+        raise RecordUnreadable(folder.run_id, f"it cannot be read ({error.strerror})") from None
     if record is None:
         raise NoSuchRun(folder.run_id)
     return record

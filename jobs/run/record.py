@@ -177,7 +177,7 @@ def record_of_file(task_id: TaskId, run_id: RunId, reading: Reading, *, abandone
         return None
     modified_at = datetime.fromtimestamp(reading.modified, UTC)
     began_at = started_at(reading.name) or modified_at
-    verdict = judge_file(reading.traversal, reading.problem, abandoned)
+    verdict = judge_file(reading.traversal, reading.problem, abandoned or reading.is_no_file)
     return RunRecord(
         run_id=run_id,
         task_id=task_id,

@@ -8,7 +8,7 @@ import asyncio
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import msgspec
 from anyio import to_thread
@@ -22,7 +22,7 @@ from jobs.run.state import JobState
 from jobs.status.cache import CacheEntry, RenderedJSON, ResponseCache, render_json
 from jobs.status.history import RunHistory, current_task
 from runner.errors import NoSuchRun, ProjectGone
-from runner.files import Identity, file_identity, read_tail
+from runner.files import Identity, file_identity, is_there, read_tail
 from runner.ids import RunId, TaskId, check_run_id
 from runner.project.catalog import TaskCatalog
 from runner.project.run_files import RunFiles, is_abandoned
@@ -124,9 +124,9 @@ class RunReader:
             return entry.rendered
         return await self._make_once(checked, paths.task_id, files, job)
 
-    async def log(self, run_id: str) -> Path:
-        """Where the run's log is (it may not be there yet). Raises `NotFound`."""
-        return (await to_thread.run_sync(find_folder, self._files, run_id)).log
+    def open_log(self, run_id: str) -> BinaryIO:
+        """The run's log, open; empty if it is not there yet. Reads the disk. Raises `NotFound`."""
+        return find_folder(self._files, run_id).open_log()
 
     async def _find(self, run_id: RunId) -> Paths:
         """Where the run's files are, as far as that is known without reading them. Raises `NotFound`."""
@@ -175,7 +175,7 @@ class RunReader:
             traversal,
             file_identity(paths.task_file),
             None if paths.log is None else file_identity(paths.log),
-            stop=paths.stop is not None and record is not None and file_identity(paths.stop) is not None,
+            stop=paths.stop is not None and record is not None and is_there(paths.stop),
             abandoned=record is None and traversal is not None and is_abandoned(traversal[1] / 1e9),
         )
 
@@ -234,5 +234,5 @@ class RunReader:
 
 
 def _last_log_lines(folder: RunFolder) -> list[str]:
-    text = read_tail(folder.log, LOG_BYTES).decode("utf-8", errors="replace")
+    text = read_tail(folder.log, folder.tasks_root, LOG_BYTES).decode("utf-8", errors="replace")
     return [line for line in text.split("\n") if line.strip()]

@@ -1,7 +1,6 @@
 """Which traversal file is a run's: its own, or, where the CLI did not keep our ID, the one that it adopts."""
 
-from pathlib import Path
-
+from runner.files import file_identity, read_ends
 from runner.ids import RunId
 from runner.log import log_event
 from runner.project.adoption import adopt, adopter
@@ -30,7 +29,7 @@ class FileSearch:
             return self._folder.run_id
         strangers = [found for found in ids if found not in self._before and not self._is_another_runs(found)]
         chosen = [found for found in strangers if self._log_names(found)]
-        if not chosen and cli_succeeded and not self._folder.kept_id.exists():
+        if not chosen and cli_succeeded and file_identity(self._folder.kept_id) is None:
             chosen = strangers
         return chosen[0] if len(chosen) == 1 and self._adopt(chosen[0]) else None
 
@@ -48,15 +47,4 @@ class FileSearch:
         return True
 
     def _log_names(self, traversal_id: RunId) -> bool:
-        return traversal_id.encode() in _ends(self._folder.log)
-
-
-def _ends(path: Path) -> bytes:
-    """The beginning and the end of the file; nothing if it does not exist."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(SEARCHED_BYTES)
-            file.seek(max(len(start), path.stat().st_size - SEARCHED_BYTES))
-            return start + file.read(SEARCHED_BYTES)
-    except FileNotFoundError:
-        return b""
+        return traversal_id.encode() in read_ends(self._folder.log, self._folder.tasks_root, SEARCHED_BYTES)

@@ -157,7 +157,7 @@ class Execution:
     def _is_lost(self) -> bool:
         """Whether another process has closed or taken over the run. A disk that does not answer is no other owner."""
         try:
-            identity = identity_now(self.folder.record)
+            identity = identity_now(self.folder.record, self.folder.tasks_root)
             if identity is not None and identity == self._seen:
                 return False
             record = read_record(self.folder)
@@ -228,7 +228,7 @@ class Execution:
         return Replay(self.record.original_traversal_id, healing=self.record.run_type.heals)
 
     def _result(self, process: CliProcess, process_exit: ProcessExit, interruption: Interruption | None) -> CliResult:
-        printed = read_tail(self.folder.log, LOG_TAIL).decode("utf-8", errors="replace")
+        printed = read_tail(self.folder.log, self.folder.tasks_root, LOG_TAIL).decode("utf-8", errors="replace")
         is_replay = self._replay() is not None
         words = last_words(printed)
         if process.log_problem is not None:

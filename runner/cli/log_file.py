@@ -7,7 +7,7 @@ import codecs
 import os
 from pathlib import Path
 
-from runner.files import PRIVATE
+from runner.files import open_to_write
 from runner.redaction import RedactedStream, Redactor
 from runner.terminal import C1_ERRORS, unfinished_length
 
@@ -21,9 +21,10 @@ class LogFile:
     def __init__(
         self, path: Path, redactor: Redactor, kept_bytes: int = KEPT_BYTES, tail_bytes: int = TAIL_BYTES
     ) -> None:
-        """Open it. Of more than `kept_bytes`, only the last `tail_bytes` are kept. Raises `OSError`."""
+        """Open it. Of more than `kept_bytes`, only the last `tail_bytes` are kept. Raises `OSError`, also
+        for a link or a FIFO."""
         self._kept_bytes, self._tail_bytes = kept_bytes, tail_bytes
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
+        self._file = open_to_write(path, os.O_WRONLY | os.O_APPEND)
         self._stream = RedactedStream(redactor)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors=C1_ERRORS)
         self._raw = ""  # printed, and perhaps half an escape sequence

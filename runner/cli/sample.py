@@ -114,7 +114,7 @@ def read_script(project: Path, task_name: str) -> Script:
     if task_id is None or path is None or not path.is_file():
         raise CannotRun("Task Not Found", f"Task '{task_name}' not found.")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CannotRun("Task Not Found", f"Task '{task_name}' has invalid TOML syntax: {error}") from None

@@ -1,12 +1,15 @@
 """The project itself: `bugninja.toml` -> `Project`. The shape of the file is Bugninja 0.1.6's."""
 
 import tomllib
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
 from runner.errors import ProjectGone
+from runner.files import UNKNOWN, file_identity, is_folder, read_file
 
 
 class Project(Struct, frozen=True):
@@ -20,13 +23,12 @@ class Project(Struct, frozen=True):
 
 def read_project(root: Path) -> Project:
     """The content of `bugninja.toml`; a project without one, or with a broken one, is named after its folder."""
-    path = root / "bugninja.toml"
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        document = {}
-    modified = datetime.fromtimestamp((path if path.exists() else root).stat().st_mtime, UTC)
-    table = document.get("project")
+    table: Any = None
+    changed = (file_identity(root) or UNKNOWN)[1] / 1e9
+    with suppress(OSError, ValueError, RecursionError):
+        content, changed = read_file(root / "bugninja.toml", root)
+        table = tomllib.loads(content.decode("utf-8-sig")).get("project")
+    modified = datetime.fromtimestamp(changed, UTC)
     fields = table if isinstance(table, dict) else {}
     name, url = fields.get("name"), fields.get("default_start_url")
     return Project(
@@ -39,5 +41,5 @@ def read_project(root: Path) -> Project:
 
 def check_project(tasks_root: Path) -> None:
     """See that the project is there. Raises `ProjectGone`."""
-    if not tasks_root.is_dir():
+    if not is_folder(tasks_root):
         raise ProjectGone

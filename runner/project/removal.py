@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from runner.files import is_in_place
 from runner.ids import RunId
 from runner.project.adoption import adoption_link
 from runner.project.run_folder import RunFolder
@@ -42,7 +43,8 @@ def remove(path: Path) -> None:
 
 
 def _children(folder: Path) -> Iterator[Path]:
+    """What is in it; nothing if it is a link, since that is then another folder's."""
     try:
-        yield from sorted(folder.iterdir())
+        yield from sorted(folder.iterdir()) if is_in_place(folder) else ()
     except (FileNotFoundError, NotADirectoryError):
         return

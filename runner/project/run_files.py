@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from runner.errors import TraversalBroken
-from runner.files import Identity, file_identity, is_in_place
+from runner.files import UNKNOWN, Identity, NotRegular, file_identity, is_folder, is_in_place, read_file
 from runner.ids import RunId, TaskId, parse_run_id, parse_task_id
 from runner.project.listings import FolderListings
 from runner.project.project import check_project
@@ -20,7 +20,6 @@ from runner.redaction import Redactor, Secret
 from runner.secrets import NO_NAMES, SecretNames, read_environment_secrets, read_task_secrets, secrets_of_text
 from runner.settings import Settings
 
-MAX_TRAVERSAL_BYTES = 64 * 1024 * 1024
 NEWEST = 16  # files that are looked at before all are sorted
 WRITING_SECONDS = 600  # the longest that a CLI which still works on a run leaves its file alone
 
@@ -75,7 +74,7 @@ class RunFiles:
         """Those in which tasks and traversals come and go."""
         tasks = [Path(self._root, task_id) for task_id in self.task_ids()]
         traversals = (task / "traversals" for task in tasks)
-        return [self.tasks_root, *tasks, *(folder for folder in traversals if folder.is_dir())]
+        return [self.tasks_root, *tasks, *(folder for folder in traversals if is_folder(folder))]
 
     def tasks_version(self) -> Mapping[str, str]:
         """The names of the tasks: another mapping (`is`) as soon as a task came or went."""
@@ -143,7 +142,7 @@ class RunFiles:
         known = self._redactors.get(task_id)
         if known is None or known[0] != identity:
             before = self._environment if known is None else known[1]
-            known = identity, before.with_secrets(read_task_secrets(path, self._names))
+            known = identity, before.with_secrets(read_task_secrets(path, self.tasks_root, self._names))
             self._redactors[task_id] = known
         return known[1]
 
@@ -151,24 +150,24 @@ class RunFiles:
         if path is None:
             return Reading(last_good, None, None)
         try:
-            with path.open("rb") as file:
-                modified = os.fstat(file.fileno()).st_mtime
-                content = file.read(MAX_TRAVERSAL_BYTES + 1)
+            content, modified = read_file(path, self.tasks_root)
         except FileNotFoundError:
             return Reading(last_good, None, None)
         except OSError as error:
-            return Reading(last_good, f"it cannot be read ({error.strerror})", None)
+            changed = (file_identity(path) or UNKNOWN)[1] / 1e9
+            why = f"it cannot be read ({error.strerror})"
+            return Reading(last_good, why, changed, path.name, isinstance(error, NotRegular | PermissionError))
         traversal, problem = self._parse(content, redactor)
         return Reading(last_good if problem else traversal, problem, modified, path.name)
 
     def _parse(self, content: bytes, redactor: Redactor | None) -> tuple[Traversal | None, str | None]:
         """The traversal in the file, or why it cannot be used."""
-        if len(content) > MAX_TRAVERSAL_BYTES:
-            return None, f"it is larger than {MAX_TRAVERSAL_BYTES // 1024 // 1024} MiB"
         try:
             return parse_traversal(content, redactor, self._names), None
         except TraversalBroken as broken:
             return None, str(broken)
+        except RecursionError:
+            return None, "its JSON is nested too deep"
 
     def _runs_folder(self, task_id: TaskId) -> str:
         return f"{self._root}/{task_id}/runs"

@@ -5,10 +5,24 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-from runner.files import PRIVATE, locked, make_folder, read_if_there, replace_file, sync_folder, write_new
+from runner.errors import NotFound
+from runner.files import (
+    file_identity,
+    is_in_place,
+    is_there,
+    locked,
+    make_folder,
+    make_marker,
+    open_file,
+    read_if_there,
+    replace_file,
+    sync_folder,
+    write_new,
+)
 from runner.ids import RunId, TaskId
 
 RESERVED_BYTES = 16 * 1024  # for the record of a run's end
@@ -33,6 +47,16 @@ class RunFolder(NamedTuple):
         """All that the CLI printed, as bytes from a program we do not control."""
         return self.path / "cli.log"
 
+    def open_log(self) -> BinaryIO:
+        """The log so far, to be read; empty before the CLI starts. Raises `NotFound` if it is no file, or cannot be
+        read."""
+        try:
+            return open_file(self.log, self.tasks_root)
+        except (FileNotFoundError, NotADirectoryError):
+            return BytesIO()
+        except OSError as error:
+            raise NotFound(f"The log of run '{self.run_id}' cannot be read ({error.strerror}).") from None
+
     @property
     def record(self) -> Path:
         """The record of the run."""
@@ -44,8 +68,8 @@ class RunFolder(NamedTuple):
         return self.path / "kept-id"
 
     def read_record(self) -> bytes | None:
-        """The record's JSON, or None if this run was never accepted (or was deleted)."""
-        return read_if_there(self.record)
+        """The record's JSON, or None if this run was never accepted (or was deleted). Raises `OSError`."""
+        return read_if_there(self.record, self.tasks_root)
 
     def write_record(self, content: bytes) -> None:
         """Replace the record in one step; it is on the disk when this returns. Raises `OSError`.
@@ -55,7 +79,7 @@ class RunFolder(NamedTuple):
         try:
             replace_file(self.record, content)
         except OSError as error:
-            if error.errno not in FULL or not self._reserve.exists():
+            if error.errno not in FULL or not is_there(self._reserve):
                 raise
             self._reserve.unlink()
             replace_file(self.record, content)
@@ -82,12 +106,12 @@ class RunFolder(NamedTuple):
     def request_stop(self) -> None:
         """Request the end of the run; may be called again. On the disk, so that it needs no Redis and
         outlives every process. Raises `OSError`."""
-        self.stop.touch(PRIVATE)
+        make_marker(self.stop)
         sync_folder(self.path)
 
     def stop_requested(self) -> bool:
         """Whether a stop was requested."""
-        return self.stop.exists()
+        return is_there(self.stop)
 
     def create(self, content: bytes) -> None:
         """Make the folder with its first record, durably and in one step: it is never there without the record.
@@ -117,7 +141,7 @@ class RunFolder(NamedTuple):
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            if self.record.exists():
+            if file_identity(self.record) is not None:
                 raise FileExistsError(error.errno, error.strerror) from None
             self.remove()  # it has no record, so it is no run
             fresh.rename(self.path)
@@ -144,8 +168,9 @@ class RunFolder(NamedTuple):
 
 def unfinished_folders(tasks_root: Path, task_id: TaskId) -> Iterator[Path]:
     """Folders of runs of the task that are being made or deleted, or were when their process died."""
-    for prefix in UNFINISHED:
-        yield from (tasks_root / task_id / "runs").glob(f"{prefix}*")
+    runs = tasks_root / task_id / "runs"
+    for prefix in UNFINISHED if is_in_place(runs) else ():
+        yield from runs.glob(f"{prefix}*")
 
 
 def task_lock(tasks_root: Path, task_id: TaskId) -> AbstractContextManager[None]:

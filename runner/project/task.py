@@ -5,7 +5,6 @@ The shape of the file is Bugninja 0.1.6's. Of `[secrets]` only the names are rea
 """
 
 import math
-import os
 import re
 import tomllib
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from runner.errors import NotFound, TaskBroken, printable
-from runner.files import is_in_place
+from runner.files import is_folder, is_in_place, read_file
 from runner.ids import TASK_ID_RULE, TaskId, parse_task_id
 from runner.project.project import check_project
 
@@ -23,6 +22,7 @@ DEFAULT_VIEWPORT = (1920, 1080)  # what `bugninja add` writes
 DEFAULT_PRIORITY = "medium"
 CHANNEL = "chromium"
 MAX_PIXELS = 100_000
+MANY = 10**18  # a number that is larger is not repeated: Python refuses to write one of thousands of digits
 LINE_OF_TOML_ERROR = re.compile(r"\(at line (\d+), column \d+\)")
 
 
@@ -91,7 +91,7 @@ def check_task_folder(tasks_root: Path, task_id: TaskId) -> None:
     """Check that the task has a folder. Raises `NotFound` if there is none, or if it is a link; `ProjectGone`."""
     folder = tasks_root / task_id
     check_project(tasks_root)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise NotFound(f"Task '{task_id}' was not found: the project has no folder tasks/{task_id}.")
     if not is_in_place(folder):
         raise NotFound(f"Task '{task_id}' was not found: tasks/{task_id} is a link, which is not followed.")
@@ -121,16 +121,15 @@ def read_task(tasks_root: Path, name: str) -> Task:
     """
     task_id, path = task_file(tasks_root, name)
     try:
-        with path.open("rb") as file:
-            content, modified = file.read(), os.fstat(file.fileno()).st_mtime
+        content, modified = read_file(path, tasks_root)
     except FileNotFoundError:
         raise NotFound(f"Task '{task_id}' was not found: the file {toml_name(task_id)} does not exist.") from None
     except OSError as error:
         raise TaskBroken(toml_name(task_id), None, f"the file cannot be read ({error.strerror}).") from None
     try:
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
+        line = error.object[: error.start].count(b"\n") + 1
         raise TaskBroken(toml_name(task_id), line, "the file is not UTF-8 text.") from None
     return parse_task(task_id, text, datetime.fromtimestamp(modified, UTC))
 
@@ -269,7 +268,7 @@ def _positive(path: str, text: str, table: dict[str, Any], key: str, default: in
 def _kind(value: Any) -> str:
     """What a value of the file is, in words. Only numbers are repeated: a text may be a secret."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return printable(repr(value))
+        return printable(repr(value)) if isinstance(value, float) or -MANY < value < MANY else "a number of many digits"
     names = {str: "a text", list: "an array", dict: "a table", bool: "true or false"}
     return names.get(type(value), "a time")
 

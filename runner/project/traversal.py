@@ -6,6 +6,8 @@ The shape of the file is Bugninja 0.1.6's. A field of another type than expected
 value does not hide the rest of a run.
 """
 
+import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -27,6 +29,7 @@ IDENTITY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 ELEMENT = r"[A-Za-z][A-Za-z0-9:_-]{0,63}(?:\[\d{1,9}\])?"
 ELEMENT_PATH = re.compile(rf"/?{ELEMENT}(?:/{ELEMENT}){{0,200}}")  # an XPath without any text of the page
 PICTURE_PATH = re.compile(r"(?:[A-Za-z0-9_-]{1,100}/){0,8}[A-Za-z0-9_-]{1,200}\.(?:png|jpe?g|webp|gif)")
+SURROGATE = re.compile("[\ud800-\udfff]")
 MAX_TEXT = 100_000  # characters kept of one text of a step
 
 
@@ -84,6 +87,8 @@ class Reading(NamedTuple):
     """When the file last changed, in seconds since 1970; None if it is not there."""
     name: str = ""
     """The file's name; empty if it is not there."""
+    is_no_file: bool = False
+    """Whether it cannot be read at all (it is a link, or another user's), so that there is nothing to wait for."""
 
 
 NOTHING_YET = Reading(None, None, None)
@@ -99,14 +104,7 @@ def parse_traversal(
 
     Raises `TraversalBroken` if it is half a file, no JSON, or no traversal.
     """
-    try:
-        document = msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
-        raise TraversalBroken(f"it is not whole JSON ({error})") from None
-    except UnicodeDecodeError:
-        raise TraversalBroken("it is not UTF-8 text") from None
-    except RecursionError:
-        raise TraversalBroken("its JSON is nested too deep") from None
+    document = _decode(content)
     if not isinstance(document, dict):
         raise TraversalBroken(f"it must hold a JSON object, got a JSON {_json_name(document)}")
     if not isinstance(document.get("actions"), dict) or not isinstance(document.get("brain_states"), dict):
@@ -127,6 +125,39 @@ def parse_traversal(
 def unchanged(text: str) -> str:
     """The text itself."""
     return text
+
+
+def _decode(content: bytes) -> Any:
+    """What the JSON says. Raises `TraversalBroken`.
+
+    Python writes, and reads, more than JSON has: NaN and infinities, numbers that are too large for a float, halves of
+    surrogate pairs. What JSON cannot say becomes null, or U+FFFD in a text; so do bytes that are not UTF-8.
+    """
+    try:
+        return msgspec.json.decode(content)
+    except RecursionError:
+        raise TraversalBroken("its JSON is nested too deep") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        problem = error
+    if not content.rstrip().endswith(b"}"):  # half a file; nothing of the sort is read twice
+        raise TraversalBroken(f"it is not whole JSON ({problem})")
+    try:
+        return _sayable(json.loads(content.decode("utf-8-sig", errors="replace")))
+    except ValueError as error:  # also a number of thousands of digits
+        raise TraversalBroken(f"it is not whole JSON ({error})") from None
+    except RecursionError:
+        raise TraversalBroken("its JSON is nested too deep") from None
+
+
+def _sayable(value: Any) -> Any:
+    """The same without what JSON cannot say."""
+    if isinstance(value, str):
+        return SURROGATE.sub("\ufffd", value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {SURROGATE.sub("\ufffd", key): _sayable(item) for key, item in value.items()}
+    return [*map(_sayable, value)] if isinstance(value, list) else value
 
 
 def _json_name(value: Any) -> str:

@@ -23,5 +23,5 @@ def started_at(name: str) -> datetime | None:
         return None
     try:
         return datetime.strptime(found.group(1), "%Y%m%d_%H%M%S").astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):  # the first day that there is
         return None

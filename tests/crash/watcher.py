@@ -171,7 +171,7 @@ class Watcher:
                 self._step(f"{event[3:]} {signal.Signals(args[1]).name}")
         elif event != "open" or (isinstance(args[2], int) and args[2] & WRITING):
             self._on_path(event, args)
-        elif self._is_horse and str(args[0]).endswith("/run.json"):
+        elif self._is_horse and str(args[0]) == "run.json":
             self._step(LOOK)
 
     def _on_path(self, event: str, args: tuple[Any, ...]) -> None:

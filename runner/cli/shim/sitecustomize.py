@@ -27,8 +27,8 @@ EXECUTOR = "bugninja_cli.utils.task_executor"
 
 def note_kept() -> None:
     """Tell the runner that the CLI has our ID, so that its file can have no other name."""
-    with open(os.path.join(os.environ["BUGNINJA_RUN_FOLDER"], "kept-id"), "w"):  # noqa: PTH123 (as above)
-        pass
+    path = os.path.join(os.environ["BUGNINJA_RUN_FOLDER"], "kept-id")
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def keep_run_id(task: Any, run_id: str, task_id: str) -> Any:

@@ -1,11 +1,12 @@
 """Which files below `tasks/` may be served."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from runner.errors import NotFound
-from runner.project.media import find_media
+from runner.project.media import open_media
 from tests.project import Project
 
 
@@ -23,6 +24,7 @@ def tasks(project: Project, tmp_path: Path) -> Path:
     (folder / "screenshots" / "folder").symlink_to(outside)
     (folder / "screenshots" / "toml.png").symlink_to(folder / "task_buy.toml")
     (folder / "screenshots" / "same.png").symlink_to(folder / "screenshots" / "run" / "001.png")
+    os.mkfifo(folder / "screenshots" / "fifo.png")
     (project.root / "tasks" / "elsewhere").symlink_to(outside)
     (outside / "screenshots").mkdir()
     (outside / "screenshots" / "x.png").write_bytes(b"x")
@@ -34,12 +36,15 @@ def tasks(project: Project, tmp_path: Path) -> Path:
     [
         ("screenshots", "run/001.png"),
         ("screenshots", "two words.JPG"),
-        ("screenshots", "same.png"),
         ("videos", "a.webm"),
     ],
 )
 def test_pictures_and_recordings_are_found(tasks: Path, folder: str, path: str) -> None:
-    assert find_media(tasks, "buy", folder, path).path.read_bytes() == b"content"
+    media = open_media(tasks, "buy", folder, path)
+    with media.file as file:
+        status = os.fstat(file.fileno())
+        assert (media.size, file.read()) == (7, b"content")
+    assert media.etag == f'"{status.st_ino:x}-{status.st_mtime_ns:x}-7"'
 
 
 @pytest.mark.parametrize(
@@ -61,6 +66,8 @@ def test_pictures_and_recordings_are_found(tasks: Path, folder: str, path: str) 
         ("buy", "screenshots", "link.png"),
         ("buy", "screenshots", "folder/secret.png"),
         ("buy", "screenshots", "toml.png"),
+        ("buy", "screenshots", "same.png"),
+        ("buy", "screenshots", "fifo.png"),
         ("buy", "screenshots", "a/" * 20 + "x.png"),
         ("buy", "screenshots", "x" * 10_000 + ".png"),
         ("buy", "traversals", "t.json"),
@@ -73,4 +80,4 @@ def test_pictures_and_recordings_are_found(tasks: Path, folder: str, path: str) 
 )
 def test_nothing_else_is_found(tasks: Path, task: str, folder: str, path: str) -> None:
     with pytest.raises(NotFound, match="There is no picture or recording"):
-        find_media(tasks, task, folder, path)
+        open_media(tasks, task, folder, path)

@@ -3,21 +3,33 @@
 import errno
 import fcntl
 import os
+import socket
 import tempfile
 import time
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from runner import files
 from runner.files import (
+    UNKNOWN,
+    NotRegular,
     file_identity,
     file_size,
     identity_now,
+    identity_of,
+    is_folder,
     is_in_place,
+    is_there,
     last_lines,
     locked,
     make_folder,
+    make_marker,
+    open_file,
+    open_to_write,
+    read_ends,
+    read_file,
     read_if_there,
     read_span,
     read_tail,
@@ -70,42 +82,160 @@ def refused(*_: object, **__: object) -> None:
 def test_an_identity_changes_with_the_content(tmp_path: Path, handles: list[int]) -> None:
     path = tmp_path / "file"
     assert file_identity(path) is None
-    assert identity_now(path) is None
+    assert identity_now(path, tmp_path) is None
     path.write_bytes(b"one")
     first = file_identity(path)
     assert first == (path.stat().st_ino, path.stat().st_mtime_ns, 3)
-    assert identity_now(path) == first
+    assert identity_now(path, tmp_path) == first
     path.write_bytes(b"more")
-    assert file_identity(path) == identity_now(path) != first
-    assert handles == []
+    assert file_identity(path) == identity_now(path, tmp_path) != first
 
 
 def test_what_is_below_a_file_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     below = tmp_path / "file" / "below"
-    assert (identity_now(below), file_identity(below), read_if_there(below)) == (None, None, None)
+    assert (identity_now(below, tmp_path), file_identity(below), read_if_there(below, tmp_path)) == (None, None, None)
+    assert not is_there(below)
 
 
-def test_an_identity_that_cannot_be_said_is_an_error(tmp_path: Path) -> None:
+def test_an_identity_that_cannot_be_said_is_unknown_or_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "loop"
     path.symlink_to(path)
-    with pytest.raises(OSError, match="symbolic links"):
-        identity_now(path)
-    assert file_identity(path) is None
+    with pytest.raises(NotRegular, match="links are not followed"):
+        identity_now(path, tmp_path)
+    assert file_identity(path) == identity_of(path.lstat()), "that of the link"
+    assert is_there(path)
+    monkeypatch.setattr(os, "lstat", refused)
+    monkeypatch.setattr(os, "stat", refused)
+    assert (file_identity(tmp_path), is_there(tmp_path), is_folder(tmp_path)) == (UNKNOWN, False, False)
+    assert is_in_place(tmp_path)
 
 
 def test_a_link_is_not_in_place(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "file").touch()
     assert is_in_place(tmp_path)
     assert not is_in_place(tmp_path / "link")
+    assert [is_folder(tmp_path / name) for name in (".", "link", "file", "none")] == [True, True, False, False]
+
+
+def make_odd(path: Path, kind: str, target: Path) -> None:
+    """Put something at the path that is no file."""
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to({"link": target, "loop": path, "device": "/dev/zero"}[kind])
+
+
+ODD = ("fifo", "socket", "folder", "link", "loop", "device")
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str, handles: list[int]) -> None:
+    outside, path = tmp_path / "outside", tmp_path / "root" / "file"
+    outside.write_bytes(b"secret")
+    path.parent.mkdir()
+    make_odd(path, kind, outside)
+    why = "links are not followed" if kind in ("link", "loop", "device") else "it is no regular file"
+    with pytest.raises(NotRegular) as caught:
+        open_file(path, path.parent)
+    assert caught.value.strerror == why
+    assert read_tail(path, path.parent, 9) == b""
+    for read in (read_if_there, identity_now):
+        with pytest.raises(NotRegular):
+            read(path, path.parent)
+    with pytest.raises(NotRegular):
+        read_ends(path, path.parent, 9)
+    assert handles == []
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_file_is_not_written_to(tmp_path: Path, kind: str, handles: list[int]) -> None:
+    outside, path = tmp_path / "outside", tmp_path / "file"
+    outside.write_bytes(b"as it was")
+    make_odd(path, kind, outside)
+    with pytest.raises(OSError, match="no regular file|not followed|Is a directory"):
+        open_to_write(path, os.O_WRONLY)
+    with pytest.raises(OSError, match="no regular file|not followed|Is a directory"), locked(path, 0):
+        raise AssertionError("it is locked")
+    make_marker(path)
+    assert outside.read_bytes() == b"as it was"
+    assert handles == []
+
+
+def test_a_fifo_that_somebody_reads_is_not_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(NotRegular, match="it is no regular file"):
+        open_to_write(path, os.O_WRONLY)
+    os.close(reader)
+
+
+def test_no_link_is_followed_on_the_way_to_a_file_but_the_root_may_be_one(tmp_path: Path, handles: list[int]) -> None:
+    real = tmp_path / "real"
+    (real / "a" / "b").mkdir(parents=True)
+    (real / "a" / "b" / "file").write_bytes(b"x")
+    (real / "link").symlink_to("a")
+    (tmp_path / "root").symlink_to("real")
+    root = tmp_path / "root"
+    with open_file(root / "a" / "b" / "file", root) as file:
+        assert file.read() == b"x"
+    with pytest.raises(NotRegular, match="links are not followed"):
+        open_file(root / "link" / "b" / "file", root)
+    with pytest.raises(FileNotFoundError):
+        open_file(root / "a" / "none" / "file", root)
+    with pytest.raises(ValueError, match="not in the subpath"):
+        open_file(tmp_path / "elsewhere", root)
+    (tmp_path / "file").symlink_to(real / "a" / "b" / "file")
+    assert read_file(tmp_path / "file", tmp_path / "file")[0] == b"x", "a root that is a file"
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(NotRegular):
+        open_file(tmp_path / "fifo", tmp_path / "fifo")
+
+
+def test_a_marker_is_an_empty_private_file(tmp_path: Path, handles: list[int]) -> None:
+    path = tmp_path / "marker"
+    make_marker(path)
+    make_marker(path)
+    assert (path.stat().st_mode & 0o777, path.stat().st_size, handles) == (0o600, 0, [])
+    (tmp_path / "link").symlink_to("nowhere")
+    make_marker(tmp_path / "link")
+    assert not (tmp_path / "nowhere").exists()
+    with pytest.raises(FileNotFoundError):
+        make_marker(tmp_path / "no" / "folder")
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    os.utime(path, ns=(0, 5_500_000_000))
+    monkeypatch.setattr(files, "MAX_BYTES", 3)
+    assert read_file(path, tmp_path) == (b"abc", 5.5)
+    monkeypatch.setattr(files, "MAX_BYTES", 2)
+    with pytest.raises(OSError, match="it is larger than 0 MiB"):
+        read_file(path, tmp_path)
 
 
 def test_the_end_of_a_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    assert (read_tail(path, 3), file_size(path), read_if_there(path)) == (b"", 0, None)
+    assert (read_tail(path, tmp_path, 3), read_ends(path, tmp_path, 3), read_if_there(path, tmp_path)) == (
+        b"",
+        b"",
+        None,
+    )
     path.write_bytes(b"abcde")
-    assert [read_tail(path, size) for size in (0, 1, 3, 5, 9)] == [b"", b"e", b"cde", b"abcde", b"abcde"]
-    assert (file_size(path), read_if_there(path)) == (5, b"abcde")
+    tails = [read_tail(path, tmp_path, size) for size in (0, 1, 3, 5, 9)]
+    assert tails == [b"", b"e", b"cde", b"abcde", b"abcde"]
+    assert [read_ends(path, tmp_path, size) for size in (0, 2, 3, 5, 9)] == [b"", b"abde", *[b"abcde"] * 3]
+    assert read_if_there(path, tmp_path) == b"abcde"
 
 
 def test_an_end_that_grows_while_it_is_read_is_as_long_as_was_asked_for(
@@ -120,30 +250,31 @@ def test_an_end_that_grows_while_it_is_read_is_as_long_as_was_asked_for(
         return max(a, b)
 
     monkeypatch.setattr(files, "max", grow, raising=False)
-    assert read_tail(path, 2) == b"bc"
+    assert read_tail(path, tmp_path, 2) == b"bc"
 
 
-def test_the_last_lines_are_whole_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"a\nb\n\nc")
-    assert [last_lines(path, count) for count in (0, 1, 2, 9)] == [b"", b"c\n", b"\nc\n", b"a\nb\n\nc\n"]
-    path.write_bytes(b"a\nb\nc\n")
-    assert [last_lines(path, count) for count in (1, 2, 3, 4)] == [b"c\n", b"b\nc\n", b"a\nb\nc\n", b"a\nb\nc\n"]
+def test_the_last_lines_are_whole_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lines(content: bytes, count: int, end: int | None = None) -> bytes:
+        return last_lines(BytesIO(content), len(content) if end is None else end, count)
+
+    content = b"a\nb\n\nc"
+    assert [lines(content, count) for count in (0, 1, 2, 9)] == [b"", b"c\n", b"\nc\n", b"a\nb\n\nc\n"]
+    content = b"a\nb\nc\n"
+    assert [lines(content, count) for count in (1, 2, 3, 4)] == [b"c\n", b"b\nc\n", b"a\nb\nc\n", b"a\nb\nc\n"]
+    assert lines(content, 1, end=4) == b"b\n", "what came later is not in it"
     monkeypatch.setattr(files, "TAIL_BYTES", 3)
-    assert last_lines(path, 3) == b"\nc\n", "no more is read than that"
+    assert lines(content, 3) == b"\nc\n", "no more is read than that"
 
 
-def test_a_span_is_read_in_blocks_and_no_further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"abcdefgh")
+def test_a_span_is_read_in_blocks_and_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = BytesIO(b"abcdefgh")
+    assert file_size(file) == 8
     monkeypatch.setattr(files, "BLOCK", 3)
-    assert [*read_span(path, 1, 8)] == [b"bcd", b"efg", b"h"]
-    assert [*read_span(path, 0, 4)] == [b"abc", b"d"]
-    assert [*read_span(path, 6, 20)] == [b"gh"], "the file has become smaller"
-    assert [*read_span(path, 3, 4)] == [b"d"]
-    assert [*read_span(tmp_path / "none", 3, 3)] == [], "nothing is opened for nothing"
-    with pytest.raises(FileNotFoundError):
-        read_span(tmp_path / "none", 0, 1)
+    assert [*read_span(file, 1, 8)] == [b"bcd", b"efg", b"h"]
+    assert [*read_span(file, 0, 4)] == [b"abc", b"d"]
+    assert [*read_span(file, 6, 20)] == [b"gh"], "the file has become smaller"
+    assert [*read_span(file, 3, 4)] == [b"d"]
+    assert [*read_span(file, 3, 3)] == []
 
 
 def test_a_file_is_replaced_in_one_step_and_then_on_the_disk(tmp_path: Path, synced: list[tuple[int, int]]) -> None:
@@ -205,6 +336,9 @@ def test_the_name_of_a_folder_is_on_the_disk_as_soon_as_it_is_made(
     assert [ino for ino, _ in synced] == [own(tmp_path)[0]]
     make_folder(tmp_path / "new")
     assert len(synced) == 1, "it was there"
+    (tmp_path / "link").symlink_to("new")
+    with pytest.raises(NotRegular, match="links are not followed"):
+        make_folder(tmp_path / "link")
     assert handles == []
 
 
