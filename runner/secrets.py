@@ -106,7 +106,7 @@ def read_environment_secrets(
 
 
 def read_task_secrets(path: Path, root: Path, names: SecretNames = NO_NAMES) -> tuple[Secret, ...]:
-    """The secrets in a task's file, below `root`, as it is now; none if it cannot be read (then the CLI has none either)."""
+    """The secrets in a task's file, below `root`, as it is now; none if it cannot be read."""
     return tuple(secrets_of_task(_toml(_read_text(path, root)), names))
 
 

@@ -31,6 +31,7 @@ from runner.log import log_event
 from runner.project.adoption import adopted_file
 from runner.project.run_files import RunFiles, is_abandoned
 from runner.project.run_folder import RunFolder
+from runner.project.traversal import Reading
 
 
 def read_record(folder: RunFolder) -> RunRecord | None:
@@ -158,8 +159,18 @@ def close_executed(
 ) -> RunRecord:
     """Record the end of a run whose CLI has ended: its traversal, if there is one, has the last word."""
     reading = files.read(record.task_id, record.file_id)
+    if reading.traversal is not None:
+        _keep(files, folder, record, reading)
     outcome = make_outcome(judge(result, reading), reading.traversal, datetime.now(UTC), result)
     return close_run(folder, record, outcome, job)
+
+
+def _keep(files: RunFiles, folder: RunFolder, record: RunRecord, reading: Reading) -> None:
+    """Keep what the traversal says, under the epoch of this owner: another one keeps it under another name."""
+    try:
+        files.keep(folder, record.epoch, reading)
+    except OSError as error:  # a full disk; the run is shown from the CLI's file then
+        log_event("traversal_not_kept", level=logging.WARNING, run=record.run_id, error=error.strerror or error)
 
 
 def close_interrupted(

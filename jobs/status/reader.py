@@ -211,7 +211,8 @@ class RunReader:
         paths = paths._replace(stop=None if over else paths.stop, log=folder.log if failed else None)
         # Before the rest is read, so that a change meanwhile is noticed the next time.
         files = self._stat(paths)._replace(record=record_identity)
-        reading = self._files.read(paths.task_id, paths.traversal_id, last_good)
+        kept = self._files.read_kept(folder, accepted.epoch) if over and accepted is not None else None
+        reading = kept or self._files.read(paths.task_id, paths.traversal_id, last_good)
         record = accepted or self._made_by_hand(folder, reading)
         state = NO_JOB.state if accepted is None else job.state
         stop = accepted is not None and accepted.outcome is None and folder.stop_requested()
@@ -219,9 +220,9 @@ class RunReader:
         document = run_document(record, state, reading, log, job.place, stop_requested=stop)
         rendered = render_json(document, is_final=document.current_state.is_final)
         settled = over if accepted is not None else has_final_word(record, reading)
-        kept = None if settled else reading.traversal
-        size = 0 if kept is None else PARSED * len(rendered.body)
-        return CacheEntry(Fingerprint(paths, files, job, settled, kept), rendered, size)
+        good = None if settled else reading.traversal
+        size = 0 if good is None else PARSED * len(rendered.body)
+        return CacheEntry(Fingerprint(paths, files, job, settled, good), rendered, size)
 
     def _made_by_hand(self, folder: RunFolder, reading: Reading) -> RunRecord:
         """The record of a run of which there is only a traversal. Raises `NotFound` if there is none."""

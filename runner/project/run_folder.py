@@ -67,6 +67,11 @@ class RunFolder(NamedTuple):
         """Made by the shim inside the CLI as soon as the CLI has taken our ID for its own."""
         return self.path / "kept-id"
 
+    def kept_traversal(self, epoch: int) -> Path:
+        """What the traversal said when the owner with this epoch recorded the end of the run, without the secrets of
+        then: they may be changed or forgotten later, while the CLI's own file has them for ever."""
+        return self.path / f"traversal-{epoch}.json"
+
     def read_record(self) -> bytes | None:
         """The record's JSON, or None if this run was never accepted (or was deleted). Raises `OSError`."""
         return read_if_there(self.record, self.tasks_root)

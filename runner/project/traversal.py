@@ -94,6 +94,19 @@ class Reading(NamedTuple):
 NOTHING_YET = Reading(None, None, None)
 
 
+def reading_to_json(reading: Reading) -> bytes:
+    """A reading, to be kept. Its traversal must hold no secret."""
+    return msgspec.json.encode(reading)
+
+
+def reading_from_json(content: bytes) -> Reading:
+    """A reading that was kept. Raises `TraversalBroken`."""
+    try:
+        return msgspec.json.decode(content, type=Reading)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise TraversalBroken(f"it is not what was kept ({error})") from None
+
+
 def parse_traversal(
     content: bytes, redactor: Redactor | None = NOTHING_SECRET, names: SecretNames = NO_NAMES
 ) -> Traversal:

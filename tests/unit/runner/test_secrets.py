@@ -9,13 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.redaction import Redactor
-from runner.secrets import read_environment_secrets, secrets_of_task, secrets_of_traversal
+from runner.secrets import NO_NAMES, SecretNames, read_environment_secrets, secrets_of_task, secrets_of_traversal
 from runner.spellings import is_common
-from tests.project import make_action
+from tests.project import VISIT, Project, make_action, make_traversal, traversal_bytes
 from tests.unit.fake_stack import FakeStack
 from tests.unit.runs import (
     OTHER,
+    STAMP,
     jobs_as_text,
+    write_run,
 )
 
 SECRETS = st.text(
@@ -90,16 +92,100 @@ def test_secrets_of_a_task_and_of_a_traversal() -> None:
     assert [list(secrets_of_traversal(document)) for document in odd] == [[], []]
 
 
-def test_secrets_of_the_environment_and_the_projects_env_file(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text('OPENAI_API_KEY=from-file\nexport \'broken\nOTHER=x\nDB_PASSWORD="quoted one"\n')
+@pytest.mark.parametrize(
+    "name",
+    ["API_KEY", "KEY_ID", "openai_api_key", "TOKENS", "X_SECRETS_1", "DB_PASS", "PASSPHRASE", "PGPASSWORD", "MYSQL_PWD",
+     "AWS_CREDENTIALS", "SESSION_COOKIES", "BASIC_AUTH", "AUTHORIZATION", "OAUTH2", "SENTRY_DSN", "GITHUB_PAT", "PAT", "apiKey", "PAT_1"],
+)  # fmt: skip
+def test_a_name_that_contains_a_word_for_it_is_that_of_a_secret(name: str) -> None:
+    assert NO_NAMES.say(name)
+    assert not SecretNames(never=("X_*", name.lower())).say(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["PATH", "PWD", "OLDPWD", "GIT_AUTHOR_NAME", "HOME", "USER", "PATTERN", "UPDATE", "LANG", ""]
+)
+def test_another_name_is_not(name: str) -> None:
+    assert not NO_NAMES.say(name)
+    assert SecretNames(also=("x", name.lower() or "*")).say(name)
+    assert not SecretNames(also=("*",), never=("*",)).say(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "values"),
+    [
+        ("MY_TOKEN", "from-env", {"from-env"}),
+        ("MY_TOKEN", "abc", set()),
+        ("AUTH_ENABLED", "true", set()),
+        ("TOKEN_TTL", "3600", set()),
+        ("PIN_KEY", "123456", {"123456"}),
+        ("ADMIN_PASSWORD", "admin", {"admin"}),
+        ("DATABASE_URL", "postgres://shop:p%40ss@db/shop", {"shop", "p@ss", "shop:p@ss"}),
+        ("HTTP_PROXY", "http://proxy-user@proxy:3128", {"proxy-user"}),
+        ("REDIS_URL", "redis://:pa#ss@h/0", {"pa#ss"}),
+        ("REDIS_URL", "redis://h?password=swordfish&db=1", {"swordfish"}),
+        (
+            "HOOK",
+            "see https://a/?x=1&api_key=s3cr3t&t=2#x and http://u1ser:p1ass@b",
+            {"s3cr3t", "u1ser", "p1ass", "u1ser:p1ass"},
+        ),
+        ("GOOGLE", '{"type": "x", "private_key": "-----BEGIN\\nabcdefgh"}', {"-----BEGIN\nabcdefgh"}),
+        ("GOOGLE", '{"broken', set()),
+        ("PLAIN", "http://host:80/a?b=c", set()),
+        ("SHOP_LOGIN", "mallory", {"mallory"}),
+        ("NO_KEY", "mallory", set()),
+        ("NO_URL", "http://u:mallory@h", set()),
+    ],
+)
+def test_secrets_of_a_variable(name: str, value: str, values: set[str], tmp_path: Path) -> None:
+    names = SecretNames(also=("shop_*",), never=("NO_*",))
+    for environ, dotenv in (({name: value}, ""), ({}, f"export {name}='{value}'\n")):
+        (tmp_path / ".env").write_text(dotenv + "'broken\n")
+        found = {secret.value for secret in read_environment_secrets(environ, tmp_path, names)}
+        assert found - {str(tmp_path)} == values
+
+
+def test_secrets_of_the_project_and_its_env_file_and_local_paths(tmp_path: Path) -> None:
+    dotenv = b'\xef\xbb\xbfOPENAI_API_KEY=from-file\r\nexport \'broken\nOTHER=x\nDB_PASSWORD="quoted one"\nexport A_PAT=pat-1\nU=\xff'
+    (tmp_path / ".env").write_bytes(dotenv)
+    (tmp_path / "bugninja.toml").write_text(
+        '[project]\nname = "shop"\n[llm]\napi_key = "toml-key"\nmax_tokens = 4096\n'
+        '[[hosts]]\npassword = "toml-word"\nurl = "http://ann:ann-word@h"\n'
+    )
     environ = {"MY_TOKEN": "from-env", "A_SECRET": "abc", "PATH": "/bin", "HOME": "/home/ada"}
-    found = {secret.name: secret for secret in read_environment_secrets(environ, tmp_path)}
-    assert found["MY_TOKEN"].value == "from-env"
-    assert found["OPENAI_API_KEY"].value == "from-file"
-    assert found["DB_PASSWORD"].value == "quoted one"
-    assert "A_SECRET" not in found  # too short to be told from any other text
-    redactor = Redactor(found.values())
+    found = list(read_environment_secrets(environ, tmp_path))
+    assert {(secret.name, secret.value) for secret in found if secret.instead is None} == {
+        ("MY_TOKEN", "from-env"), ("OPENAI_API_KEY", "from-file"), ("DB_PASSWORD", "quoted one"), ("A_PAT", "pat-1"),
+        ("api_key", "toml-key"), ("password", "toml-word"), ("url", "ann"), ("url", "ann-word"), ("url", "ann:ann-word"),
+    }  # fmt: skip
+    redactor = Redactor(found)
     assert redactor.text(f"{tmp_path}/tasks/x and /home/ada/.cache") == "./tasks/x and ~/.cache"
+    at_home = read_environment_secrets({"HOME": str(tmp_path)}, tmp_path)
+    assert Redactor(at_home).text(f"{tmp_path}/x") == "./x"
+    assert Redactor(read_environment_secrets({"HOME": "/"}, tmp_path)).text("/x") == "/x"
+
+
+def test_the_settings_name_what_is_secret_and_what_is_not(tmp_path: Path) -> None:
+    task = {
+        "secrets": {"USERNAME": "mallory", "PASSWORD": "hunter2"},
+        "task": {"shop": {"login": "s3cr3t"}, "api_key": "k3y-1"},
+    }
+    names = SecretNames(also=("login",), never=("user*", "*_key"))
+    assert {secret.value for secret in secrets_of_task(task, names)} == {"hunter2", "s3cr3t"}
+    assert {secret.value for secret in secrets_of_traversal(task, names)} == {"hunter2"}
+    settings = Project(tmp_path).settings(REDACT_NAMES=" login ,SHOP_*", REDACT_NOT="USER*")
+    assert (settings.redact_names, settings.redact_not) == (("login", "SHOP_*"), ("USER*",))
+    assert Project(tmp_path).settings().redact_names == ()
+
+
+def test_an_undecodable_variable_is_a_secret_and_stops_nothing(
+    stack: FakeStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ODD_KEY", "\udcff\udcfeodd-value")
+    stack.project.add_task("buy", "print:odd-value pass")
+    with StackInThisEnvironment(stack) as fresh:
+        run = fresh.run("buy")
+        assert fresh.client.get(f"/test-runs/{run['id']}/log").text == "<secret>ODD_KEY</secret>\n"
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -150,3 +236,90 @@ def test_secrets_and_local_paths_stay_out_of_document_log_record_and_redis(
     assert secret.encode() not in b"".join(path.read_bytes() for path in (folder / "runs").rglob("*") if path.is_file())
     assert secret not in jobs_as_text(stack.redis)
     assert secret not in "".join(capfd.readouterr())
+
+
+ROTATED = "rotated-0ld-value"
+
+
+@pytest.mark.parametrize("afterwards", ["rotated", "broken", "deleted", "task deleted"])
+def test_what_was_secret_when_a_run_was_made_stays_so(
+    afterwards: str, stack: FakeStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml = f'[task]\nname = "n"\n[secrets]\nPASSWORD = "{ROTATED}"\n'
+    folder = stack.project.add_task("buy", f"think:{ROTATED} print:{ROTATED} fail", toml=toml)
+    run = stack.run("buy")
+    file, name = folder / "task_buy.toml", stack.project.traversals("buy")[0]
+    assert ROTATED in name.read_text()
+    changes = {"rotated": toml.replace(ROTATED, "a-new-value"), "broken": "[task", "deleted": ""}
+    file.write_text(changes.get(afterwards, ""))
+    if afterwards == "deleted":
+        file.unlink()
+    monkeypatch.setenv("ANOTHER_KEY", f"another process {afterwards}")
+    with StackInThisEnvironment(stack) as fresh:
+        shown = fresh.client.get(f"/test-runs/{run['id']}")
+        texts = [fresh.client.get(path).text for path in (f"/test-runs/{run['id']}/log", "/test-runs", "/tasks")]
+    assert ROTATED not in shown.text + "".join(texts)
+    assert shown.json() == run
+    assert "<secret>PASSWORD</secret>" in shown.text
+
+
+def test_a_secret_that_was_changed_stays_one_while_the_process_lives(stack: FakeStack) -> None:
+    toml = f'[task]\nname = "n"\n[secrets]\nPASSWORD = "{ROTATED}"\n'
+    folder = stack.project.add_task("buy", toml=toml)
+    write_run(folder, STAMP, OTHER, traversal_bytes([("wait", {"note": ROTATED})], "SUCCESSFUL", secrets={}))
+    assert "<secret>PASSWORD</secret>" in stack.client.get(f"/test-runs/{OTHER}").text
+    (folder / "task_buy.toml").write_text(toml.replace(ROTATED, "a-new-value"))
+    write_run(
+        folder, STAMP, OTHER, traversal_bytes([("wait", {"note": f"{ROTATED} a-new-value"})], "SUCCESSFUL", secrets={})
+    )
+    shown = stack.client.get(f"/test-runs/{OTHER}").text
+    assert ROTATED not in shown
+    assert "a-new-value" not in shown
+
+
+def test_the_secrets_that_a_traversal_names_are_taken_out_of_it(stack: FakeStack) -> None:
+    folder = stack.project.add_task("buy")
+    content = traversal_bytes(
+        [("wait", {"note": "only-in-file http-secret x-api-value"})],
+        "SUCCESSFUL",
+        secrets={"PASSWORD": "only-in-file"},
+        browser_config={"extra_http_headers": {"X-Api": "x-api-value"}},
+    )
+    write_run(folder, STAMP, OTHER, content)
+    note = stack.get(OTHER)["brain_states"][0]["history_elements"][0]["action"]["wait"]["note"]
+    assert note == "<secret>PASSWORD</secret> <secret>HTTP_AUTH</secret> <secret>X-Api</secret>"
+
+
+@pytest.mark.parametrize(
+    "secret", ["test", "button", "1280", "screenshots", "click_element_by_index", "html", "run", "done"]
+)
+def test_a_secret_that_is_a_common_word_destroys_nothing(secret: str, stack: FakeStack) -> None:
+    """Structure is never redacted, only texts are; and these only where they are the whole text."""
+    toml = f'[task]\nname = "a test"\n[secrets]\nS = "{secret}"\n'
+    folder = stack.project.add_task("buy", toml=toml)
+    action = make_action(0, "click_element_by_index", {"index": 1280, "xpath": None, "note": secret})
+    action["dom_element_data"] = {"xpath": "html/body/button[1]"}
+    action["screenshot_filename"] = "screenshots/run/001_click_element_by_index.png"
+    document = {**make_traversal([VISIT], "SUCCESSFUL"), "actions": {"action_0": action}}
+    plain = json.loads(json.dumps(document))
+    plain["actions"]["action_0"]["action"]["click_element_by_index"]["note"] = "x"
+    write_run(folder, STAMP, OTHER, json.dumps(plain).encode())
+    expected = stack.get(OTHER)
+    write_run(folder, STAMP, OTHER, json.dumps(document).encode())
+    shown = stack.get(OTHER)
+    parameters = shown["brain_states"][0]["history_elements"][0]["action"]["click_element_by_index"]
+    assert parameters == {"index": 1280, "xpath": None, "note": "<secret>S</secret>"}
+    parameters["note"] = "x"
+    assert {**shown, "progress": None} == {**expected, "progress": None}
+
+
+def test_a_page_that_hides_a_secret_in_an_element_path_does_not_show_it(stack: FakeStack) -> None:
+    folder = stack.project.add_task("buy", toml='[task]\nname = "n"\n[secrets]\nS = "hunter2-secret"\n')
+    action = make_action(0, "wait", {"seconds": 1})
+    action["dom_element_data"] = {"xpath": "//input[@value='hunter2-secret']"}
+    action["screenshot_filename"] = "screenshots/hunter2-secret of a page.png"
+    document = {**make_traversal([VISIT], "SUCCESSFUL"), "actions": {"action_0": action}}
+    write_run(folder, STAMP, OTHER, json.dumps(document).encode())
+    shown = stack.client.get(f"/test-runs/{OTHER}").text
+    assert "hunter2" not in shown
+    assert "//input[@value='<secret>" in shown
