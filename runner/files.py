@@ -158,8 +158,8 @@ def read_ends(path: Path, root: Path, size: int) -> bytes:
     """
     try:
         with open_file(path, root) as file:
-            start = file.read(size)
-            return start + _tail(file, file_size(file), min(size, file_size(file) - len(start)))
+            start, end = file.read(size), file_size(file)
+            return start + _tail(file, end, min(size, end - len(start)))
     except FileNotFoundError:
         return b""
 

@@ -131,7 +131,7 @@ def make_odd(path: Path, kind: str, target: Path) -> None:
     elif kind == "folder":
         path.mkdir()
     else:
-        path.symlink_to({"link": target, "loop": path, "device": "/dev/zero"}[kind])
+        path.symlink_to({"link": target, "loop": path, "device": Path("/dev/zero")}[kind])
 
 
 ODD = ("fifo", "socket", "folder", "link", "loop", "device")
@@ -161,9 +161,9 @@ def test_what_is_no_file_is_not_written_to(tmp_path: Path, kind: str, handles: l
     outside, path = tmp_path / "outside", tmp_path / "file"
     outside.write_bytes(b"as it was")
     make_odd(path, kind, outside)
-    with pytest.raises(OSError, match="no regular file|not followed|Is a directory"):
+    with pytest.raises(OSError, match=r"no regular file|not followed|Is a directory"):
         open_to_write(path, os.O_WRONLY)
-    with pytest.raises(OSError, match="no regular file|not followed|Is a directory"), locked(path, 0):
+    with pytest.raises(OSError, match=r"no regular file|not followed|Is a directory"), locked(path, 0):
         raise AssertionError("it is locked")
     make_marker(path)
     assert outside.read_bytes() == b"as it was"

@@ -63,7 +63,7 @@ def test_a_record_that_cannot_be_read_hides_no_other_run(stack: FakeStack) -> No
     write_run(folder, STAMP, by_hand("a"), traversal_bytes([PASSED], "SUCCESSFUL"))
     (folder / "runs" / by_hand("b") / "run.json").mkdir(parents=True)
     assert sorted(ids(listed(stack))) == [by_hand("a"), by_hand("b")]
-    assert "it cannot be read (Is a directory)" in stack.get(by_hand("b"))["error_message"]
+    assert "it cannot be read (it is no regular file)" in stack.get(by_hand("b"))["error_message"]
 
 
 def test_all_runs_are_listed_newest_first_each_once(stack: FakeStack) -> None:

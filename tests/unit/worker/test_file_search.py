@@ -1,11 +1,12 @@
 """Which file is found for a run, without a CLI."""
 
-from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from jobs.worker import adopt as module
 from jobs.worker.adopt import FileSearch
+from runner.files import file_size
 from runner.ids import RunId, TaskId
 from runner.project.adoption import adopt, adopter
 from runner.project.run_files import RunFiles
@@ -125,19 +126,17 @@ def test_a_log_is_searched_as_long_as_it_was_when_it_was_opened(
 ) -> None:
     """A CLI that prints without end must not fill the memory of who looks."""
     monkeypatch.setattr(module, "SEARCHED_BYTES", 30)
-    stat = Path.stat
 
-    def stat_and_grow(path: Path, **options: bool) -> object:
-        found = stat(path, **options)
-        if path == folder.log:
-            with path.open("ab") as file:
-                file.write(b"." * 100 + ONE.encode())
-        return found
+    def size_and_grow(file: BinaryIO) -> int:
+        size = file_size(file)
+        with folder.log.open("ab") as log:
+            log.write(b"." * 100 + ONE.encode())
+        return size
 
     search = FileSearch(files, folder)
     record(folder, ONE)
     folder.log.write_bytes(b"." * 100)
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "stat", stat_and_grow)
+        patch.setattr("runner.files.file_size", size_and_grow)
         assert search.find(cli_succeeded=False) is None
     assert search.find(cli_succeeded=False) == ONE
