@@ -310,7 +310,9 @@ def test_a_secret_that_is_a_common_word_destroys_nothing(secret: str, stack: Fak
     parameters = shown["brain_states"][0]["history_elements"][0]["action"]["click_element_by_index"]
     assert parameters == {"index": 1280, "xpath": None, "note": "<secret>S</secret>"}
     parameters["note"] = "x"
-    assert {**shown, "progress": None} == {**expected, "progress": None}
+    assert [shown[key] for key in ("brain_states", "test_case")] == [
+        expected[key] for key in ("brain_states", "test_case")
+    ]
 
 
 def test_a_page_that_hides_a_secret_in_an_element_path_does_not_show_it(stack: FakeStack) -> None:
