@@ -170,10 +170,20 @@ class Settings:
             "seconds without a new step or any output until a run is ended; 0 sets no limit",
         ),
     ]
+    run_memory_mb: Annotated[
+        int,
+        Variable(
+            "0",
+            _integer(0, 100_000_000, "MB"),
+            "MB of memory (1024 × 1024 bytes) that the processes of a run may take together; 0 sets no limit",
+        ),
+    ]
     stop_grace: Annotated[
         int,
         Variable(
-            "5", _integer(0, 30, "seconds"), "seconds that a CLI has to end by itself when it is stopped or out of time"
+            "5",
+            _integer(0, 30, "seconds"),
+            "seconds that a CLI has to end by itself when it is stopped, or over a limit",
         ),
     ]
     run_ttl: Annotated[

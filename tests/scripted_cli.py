@@ -4,19 +4,39 @@ Words, performed one after the other: `visit`, `pass`, `fail`, `failed-status`, 
 `sleep:S`, `print:TEXT`, `flood:MB`, `exit:N`, `kill`, `half`, `list`, `deep`, `garbage`, `child` (a process in a session
 of its own), `deaf` (ignores SIGTERM), `environ` (prints it), `wait:FILE` (until the file exists), `other-id:ID` (from
 here on another file is written), `name-file` (prints the file's name), `argv` (prints the words it was started with),
-`keep-id` (says that it has our ID, as the shim does), `touch-stop` (requests its own stop), `panel:TITLE` (prints a panel), `note:WORD` (adds the run's ID and the word to the file `notes`), `think:TEXT` (a step with this text).
+`keep-id` (says that it has our ID, as the shim does), `touch-stop` (requests its own stop), `panel:TITLE` (prints a panel), `note:WORD` (adds the run's ID and the word to the file `notes`), `think:TEXT` (a step with this text),
+`orphan` (a process that ignores SIGTERM, with no parent, no environment and a session of its own: its PID is in the file
+`orphan.pid`), `orphans:N` (so many that end at once), `forks:N` (so many generations of them, whose PIDs are in the file
+`forks.pids`; the last one stays), `eat:MB` (memory).
 
 With the word `replay` among its arguments it does what `behaviour-replay` says, and writes a REPLAY.
 """
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+EATEN: list[bytes] = []
+ORPHAN = "trap '' TERM; echo $$ > orphan.pid; while :; do sleep 0.1; done"
+FORKS = """
+trap '' TERM
+echo $$ >> forks.pids
+[ $1 = 0 ] && exec sleep 60
+sleep 0.05
+setsid env -i sh -c "$2" sh $(($1 - 1)) "$2" &
+"""
+
+
+def orphan(folder: Path, *command: str) -> None:
+    """Start a process of which no trace leads back to this one, and wait for the one between."""
+    words = shlex.join(["setsid", "env", "-i", *command])
+    subprocess.run(["sh", "-c", f"{words} &"], cwd=folder, check=True, stderr=subprocess.DEVNULL)
 
 
 class Writer:
@@ -84,6 +104,15 @@ def perform(writer: Writer, word: str, value: str) -> None:
         subprocess.Popen(["sh", "-c", command], start_new_session=True, cwd=writer.folder.parent, stderr=quiet)
         while not (writer.folder.parent / "child.pid").exists():
             time.sleep(0.01)
+    elif word == "orphan":
+        orphan(writer.folder.parent, "sh", "-c", ORPHAN)
+    elif word == "orphans":
+        for _ in range(int(value)):
+            orphan(writer.folder.parent, "true")
+    elif word == "forks":
+        orphan(writer.folder.parent, "sh", "-c", FORKS, "sh", value, FORKS)
+    elif word == "eat":
+        EATEN.append(os.urandom(1_000_000) * int(value))
     elif word == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     elif word == "environ":

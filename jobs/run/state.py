@@ -30,6 +30,7 @@ class Reason(StrEnum):
     NO_RESULT = "no_result"  #: the CLI ended without a result
     CLI_ERROR = "cli_error"  #: the CLI failed: exit code, signal, or nothing usable written
     TIMEOUT = "timeout"  #: it ran longer than RUN_TIMEOUT, or was idle for RUN_IDLE_TIMEOUT
+    MEMORY = "memory"  #: its processes took more than RUN_MEMORY_MB
     STOPPED = "stopped"  #: a user stopped it
     INTERRUPTED = "interrupted"  #: the stack was shut down, or the worker died
     LOST = "lost"  #: no record of it is left, or its recording was never completed

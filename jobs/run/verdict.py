@@ -41,6 +41,12 @@ def idle_timeout_exceeded(limit: int) -> Interruption:
     return Interruption(Reason.TIMEOUT, message)
 
 
+def memory_limit_exceeded(used: int, limit: int) -> Interruption:
+    """The interruption of a run whose processes used so many MB of memory, more than the `limit`."""
+    message = f"The run used {used} MB of memory, more than the {limit} MB of RUN_MEMORY_MB, and was ended."
+    return Interruption(Reason.MEMORY, message)
+
+
 class CliResult(NamedTuple):
     """How the CLI of a run ended."""
 

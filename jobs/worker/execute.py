@@ -1,14 +1,19 @@
 """A run comes into the hands of a worker: it claims the run before it forks, and RQ calls a function after that."""
 
+import logging
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from jobs.queue.job import Job, current_job, save_to_job
-from jobs.queue.records import change_record, close_interrupted
+from jobs.queue.job import Job, current_job, record_of_job, save_to_job
+from jobs.queue.records import change_record, close_interrupted, close_unstarted
 from jobs.run.record import RunRecord
-from jobs.run.verdict import STOPPED, Interruption
-from jobs.worker.execution import Execution, shutdown_flag
+from jobs.run.state import Reason
+from jobs.run.verdict import HORSE_DIED, STOPPED, Interruption
+from jobs.worker.execution import Execution
+from jobs.worker.signals import shutdown_flag
+from runner.cli.children import Children
 from runner.cli.machine import machine_id
 from runner.cli.process import end_processes
 from runner.errors import NoSuchRun, OwnershipLost, RecordUnreadable
@@ -71,10 +76,16 @@ def execute_run(task_id: str) -> str:
 
 
 def close_dead(
-    files: RunFiles, folder: RunFolder, record: RunRecord, interruption: Interruption, job: Job | None = None
+    files: RunFiles,
+    folder: RunFolder,
+    record: RunRecord,
+    interruption: Interruption,
+    job: Job | None = None,
+    children: Children | None = None,
 ) -> RunRecord:
-    """Take over a run whose worker or work-horse died, end what is left of it on this machine, and record the end:
-    STOPPED if that was requested. Raises `OwnershipLost`, `RecordUnreadable`, and without a job `OSError`.
+    """Take over a run whose worker or work-horse died, end what is left of it on this machine, with all `children` of
+    its worker, and record the end: STOPPED if that was requested. Raises `OwnershipLost`, `RecordUnreadable`, and
+    without a job `OSError`.
 
     It is taken over first: whoever still watches the CLI cannot record then how it ends, which is our doing.
     """
@@ -83,5 +94,35 @@ def close_dead(
     except OSError:
         if job is None:
             raise
-    end_processes(folder.path)
+    end_processes(folder.path, children=children)
     return close_interrupted(folder, record, STOPPED if folder.stop_requested() else interruption, job, files)
+
+
+def close_unstartable(files: RunFiles, job: Job, error: OSError) -> str:
+    """Close the run of a job whose start cannot be recorded, so that it is not started at all; returns why."""
+    message = f"The run could not be started: its record cannot be written ({error.strerror})."
+    record = record_of_job(job)
+    if record is not None and record.run_id == job.id:
+        folder = files.folder(record.task_id, record.run_id)
+        with suppress(OwnershipLost, RecordUnreadable):
+            close_unstarted(folder, record, Interruption(Reason.CLI_ERROR, message), job)
+    return message
+
+
+def close_after_horse(files: RunFiles, job: ClaimedJob, children: Children, *, save: bool) -> None:
+    """End what a dead work-horse left behind, also among these children of its worker; its run has an outcome then.
+    `save` copies it into the job, too."""
+    if job.claim is None:
+        return
+    folder, record, _ = job.claim
+    try:
+        close_dead(files, folder, record, HORSE_DIED, job if save else None, children)
+    except (OwnershipLost, RecordUnreadable, OSError) as error:
+        log_event("not_closed", level=logging.WARNING, run=job.id, error=error)
+
+
+def end_leftovers(job: ClaimedJob, children: Children) -> None:
+    """End what its work-horse could not end, and what has become a child of the worker therefore."""
+    if job.claim is not None and children.are_left():
+        left = end_processes(job.claim.folder.path, children=children)
+        log_event("swept", level=logging.WARNING, run=job.id, left=left)

@@ -1,17 +1,16 @@
 """One run in the hands of a worker: start its CLI, watch it, end it in time, record the outcome."""
 
 import logging
+import math
 import os
-import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 import msgspec
 from redis.exceptions import RedisError
 
-from jobs.queue.connection import impatient, stop_waiting
+from jobs.queue.connection import impatient
 from jobs.queue.job import Job, restore_if_lost, save_to_job
 from jobs.queue.records import change_record, close_executed, read_record
 from jobs.run.record import RunRecord
@@ -22,9 +21,11 @@ from jobs.run.verdict import (
     CliResult,
     Interruption,
     idle_timeout_exceeded,
+    memory_limit_exceeded,
     run_timeout_exceeded,
 )
 from jobs.worker.adopt import FileSearch
+from jobs.worker.signals import ShutdownFlag
 from runner.cli.command import ProcessExit, Replay, build_command
 from runner.cli.output import last_title, last_words
 from runner.cli.process import CliProcess
@@ -40,52 +41,37 @@ SHUTDOWN_GRACE = 2.0  # seconds that the CLI has to end by itself at shutdown
 HORSE_SECONDS = 3.2  # seconds that the work-horse has for that and for the outcome; honcho kills everything after 5
 JOB_CHECK_SECONDS = 3.0  # between two checks whether Redis still has the job
 REDIS_SECONDS = 0.3  # for which Redis may keep the one waiting who watches the CLI
+MEMORY_SECONDS = 1.0  # between two measurements of the run's memory
+MB = 1024 * 1024
 LOG_TAIL = 64 * 1024  # bytes of the log in which the last words are looked for
 
 
-class ShutdownFlag:
-    """Whether the worker of this run is being shut down."""
-
-    is_set = False
-
-
-@contextmanager
-def shutdown_flag() -> Iterator[ShutdownFlag]:
-    """Inside it SIGTERM sets the flag, instead of ending this process without a word."""
-    flag = ShutdownFlag()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        flag.is_set = True
-        stop_waiting()
-
-    def ignore(number: int, frame: FrameType | None) -> None:
-        """Ctrl-C is the worker's affair. A function, since the CLI would inherit SIG_IGN."""
-
-    before = signal.signal(signal.SIGTERM, on_signal), signal.signal(signal.SIGINT, ignore)
-    try:
-        yield flag
-    finally:
-        signal.signal(signal.SIGTERM, before[0])
-        signal.signal(signal.SIGINT, before[1])
-
-
 class Limits:
-    """The deadlines of a run. The clock is the caller's: seconds that only grow."""
+    """The deadlines of a run, and the limit of its memory. The clock is the caller's: seconds that only grow."""
 
     def __init__(self, settings: Settings, now: float) -> None:
         self._run_timeout, self._idle_timeout = settings.run_timeout, settings.run_idle_timeout
-        self._started = self._last_active = now
+        self._memory = settings.run_memory_mb
+        self._started = self._last_active = self._measured = now
         self._activity: object = None
 
-    def exceeded(self, now: float, activity: object) -> Interruption | None:
-        """The deadline that has passed; `activity` is another value whenever the run has done something."""
+    def exceeded(self, now: float, activity: object, memory: Callable[[], int]) -> Interruption | None:
+        """The limit that is exceeded. `activity` is another value whenever the run has done something. `memory` tells
+        how many bytes it takes; it is called once in MEMORY_SECONDS, and only if that is limited."""
         if activity != self._activity:
             self._activity, self._last_active = activity, now
         if now - self._started > self._run_timeout:
             return run_timeout_exceeded(self._run_timeout)
         if self._idle_timeout and now - self._last_active > self._idle_timeout:
             return idle_timeout_exceeded(self._idle_timeout)
-        return None
+        return self._memory_exceeded(now, memory) if self._memory else None
+
+    def _memory_exceeded(self, now: float, memory: Callable[[], int]) -> Interruption | None:
+        if now - self._measured < MEMORY_SECONDS:
+            return None
+        self._measured = now
+        used = math.ceil(memory() / MB)
+        return memory_limit_exceeded(used, self._memory) if used > self._memory else None
 
 
 class Execution:
@@ -148,7 +134,9 @@ class Execution:
             if self._is_lost():
                 process.end(0)
                 raise OwnershipLost(self.record.run_id)
-            interruption = self._requested_end() or limits.exceeded(time.monotonic(), self._activity(process))
+            interruption = self._requested_end() or limits.exceeded(
+                time.monotonic(), self._activity(process), process.memory
+            )
             if interruption is not None:
                 return process.end(self._grace()), interruption
             self._maintain()

@@ -22,18 +22,17 @@ from rq.worker import Worker
 
 from jobs.queue.connection import impatient, stop_waiting
 from jobs.queue.heartbeat import HEARTBEAT_SECONDS, send_heartbeat
-from jobs.queue.job import is_unusable, make_queue, publish_change, record_of_job, task_of_job
+from jobs.queue.job import is_unusable, make_queue, publish_change, task_of_job
 from jobs.queue.places import drop_popped, end_job, return_popped
-from jobs.queue.records import close_unstarted
-from jobs.run.state import Reason
-from jobs.run.verdict import HORSE_DIED, Interruption
 from jobs.worker.background import Background
-from jobs.worker.execute import claim_run, close_dead
+from jobs.worker.execute import claim_run, close_after_horse, close_unstartable, end_leftovers
 from jobs.worker.execution import HORSE_SECONDS
 from jobs.worker.recover import ROUND_SECONDS, Recovery
 from jobs.worker.run_job import RunJob
+from jobs.worker.signals import handle_terminal, leave_it_to_the_worker
 from jobs.worker.sweep import sweep
-from runner.errors import NoSuchRun, OwnershipLost, RecordUnreadable, SettingsError
+from runner.cli.children import Children, adopt_orphans
+from runner.errors import NoSuchRun, SettingsError
 from runner.ids import new_run_id
 from runner.log import configure_logging, log_event
 from runner.project.run_files import project_files
@@ -52,7 +51,7 @@ class JobEnder(Worker):
 
 
 class RunWorker(Worker):
-    """Executes runs, one at a time. SIGTERM or SIGINT ends its run and then itself, within 4 seconds."""
+    """Executes runs, one at a time. SIGTERM, SIGINT, SIGHUP or SIGQUIT ends its run and then itself, within 4 s."""
 
     max_connection_wait_time = 1.0  # seconds between two tries of RQ's own to reach Redis
 
@@ -67,6 +66,7 @@ class RunWorker(Worker):
         configure_logging(self.settings.log_level)
         self._was_born = False
         self._claimed: RunJob | None = None  # the job of the run that it owns now
+        self._children = Children()  # the work-horse, and what it leaves behind
         self._asked: SimpleQueue[int] = SimpleQueue()  # numbers of signals to leave; putting one in takes no lock
         kwargs["job_class"] = RunJob
         super().__init__(queues, name=name or f"{socket.gethostname()}-{os.getpid()}-{new_run_id()[:6]}", **kwargs)
@@ -89,6 +89,7 @@ class RunWorker(Worker):
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
         """Work as RQ's worker does, with heartbeats, sweeps and recovery in threads beside it."""
+        adopt_orphans()
         files = project_files(self.settings)
         self._background.start("heartbeat", self._beat, HEARTBEAT_SECONDS)
         self._background.start("sweep", partial(sweep, files, self._impatient), ROUND_SECONDS)
@@ -145,6 +146,8 @@ class RunWorker(Worker):
         elif self._claim(job, queue):
             try:
                 super().execute_job(job, queue)
+                if self._claimed is not None:
+                    end_leftovers(self._claimed, self._children)
                 publish_change(self.connection, queue.name, job.id)  # now that the next of its task has come forward
             except RedisError:
                 if not self._stop_requested:
@@ -168,7 +171,7 @@ class RunWorker(Worker):
         except TimeoutError:  # somebody else holds its lock for long: it comes again, after the others
             return_popped(queue, job.id, at_front=False)
         except OSError as error:
-            self._close_unstartable(job, error)
+            end_job(self, job.id, close_unstartable(project_files(self.settings), job, error), None)
         else:
             if job.claim is not None:
                 return True
@@ -176,23 +179,20 @@ class RunWorker(Worker):
         self._claimed = None
         return False
 
-    def _close_unstartable(self, job: RunJob, error: OSError) -> None:
-        """Close the run of a job whose start cannot be recorded, so that it is not started at all."""
-        message = f"The run could not be started: its record cannot be written ({error.strerror})."
-        record, files = record_of_job(job), project_files(self.settings)
-        if record is not None and record.run_id == job.id:
-            folder = files.folder(record.task_id, record.run_id)
-            with suppress(OwnershipLost, RecordUnreadable):
-                close_unstarted(folder, record, Interruption(Reason.CLI_ERROR, message), job)
-        end_job(self, job.id, message, None)
-
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         """As RQ's, but never while one of our threads does something."""
+        self._children = Children()
         with self._background.paused():
             self._prepare(job)
             super().fork_work_horse(job, queue)
         if self._stop_requested:  # since the job was taken, when there was no horse yet to be signalled
             self._end_horse()
+
+    def main_work_horse(self, job: Job, queue: Queue) -> None:
+        """As RQ's, in the process that was just forked."""
+        handle_terminal(leave_it_to_the_worker)
+        adopt_orphans()
+        super().main_work_horse(job, queue)
 
     def _prepare(self, job: Job) -> None:
         """Read the secrets and files of the task once, so that only its first work-horse has to wait for them."""
@@ -201,6 +201,10 @@ class RunWorker(Worker):
             files = project_files(self.settings)
             files.redactor(task_id)
             files.traversal_ids(task_id)
+
+    def _install_signal_handlers(self) -> None:
+        super()._install_signal_handlers()  # type: ignore[no-untyped-call]
+        handle_terminal(self.request_stop)
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """Take no new job, end the running one, leave. May be called again; signals nothing but our own horse."""
@@ -268,13 +272,8 @@ class RunWorker(Worker):
 
     def _close_after_horse(self, job: Job, *, save: bool) -> None:
         """End what a dead horse left behind; its run has an outcome then. `save` copies it into the job, too."""
-        if not isinstance(job, RunJob) or job.claim is None:
-            return
-        folder, record, _ = job.claim
-        try:
-            close_dead(project_files(self.settings), folder, record, HORSE_DIED, job if save else None)
-        except (OwnershipLost, RecordUnreadable, OSError) as error:
-            log_event("not_closed", level=logging.WARNING, run=job.id, error=error)
+        if isinstance(job, RunJob):
+            close_after_horse(project_files(self.settings), job, self._children, save=save)
 
     def _beat(self) -> Iterator[None]:
         """A heartbeat. Its thread does nothing else, so that nothing can delay one."""

@@ -2,7 +2,7 @@
 
 A process group is not enough: Bugninja 0.1.6 starts its browser in a session of its own. But every descendant inherits
 `BUGNINJA_RUN_FOLDER` in its environment, also when its parent is gone, so that is where we look. Not for the run's ID:
-a copy of a project has runs with the same IDs.
+a copy of a project has runs with the same IDs. What has cleared its environment is found among our own `Children`.
 """
 
 import os
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from runner.cli.children import Children
 from runner.cli.command import FOLDER_VARIABLE, Command, ProcessExit
 from runner.cli.log_file import LogFile
 from runner.errors import CommandNotStarted
@@ -32,6 +33,7 @@ class CliProcess:
     def __init__(self, command: Command, folder: RunFolder, redactor: Redactor) -> None:
         """Start it. Raises `CommandNotStarted`."""
         self._folder = folder.path
+        self._children = Children()
         self.printed = 0  # bytes so far
         program = command.argv[0]
         try:
@@ -83,6 +85,7 @@ class CliProcess:
         try:
             code = self._process.wait(timeout=seconds)
         except psutil.TimeoutExpired:
+            self._children.reap(but=self.pid)
             return None
         return _process_end(code)
 
@@ -94,14 +97,18 @@ class CliProcess:
         if ended is None:
             self._signal_group(signal.SIGKILL)
             ended = self.wait(SWEEP_SECONDS) or ProcessExit(None, "SIGKILL")
-        end_processes(self._folder, also=family)
+        end_processes(self._folder, also=family, children=self._children)
         return ended
 
     def clear(self) -> int:
         """End what is left of it after its end, and complete its log. The number of processes that still live."""
-        left = end_processes(self._folder)
+        left = end_processes(self._folder, children=self._children)
         self._reader.join(SWEEP_SECONDS)
         return left
+
+    def memory(self) -> int:
+        """The memory in bytes that all processes of the run take."""
+        return memory_of(self._children.processes() or run_processes(self._folder))
 
     def _signal_group(self, number: signal.Signals) -> None:
         try:
@@ -127,18 +134,22 @@ def runs_with_processes() -> set[Path]:
     return {Path(folder) for process in psutil.process_iter() if (folder := run_of(process)) is not None}
 
 
-def end_processes(folder: Path, also: Iterable[psutil.Process] = ()) -> int:
-    """SIGKILL to all processes of the run and to those in `also`, until none is left. The number that still live."""
+def end_processes(folder: Path, also: Iterable[psutil.Process] = (), children: Children | None = None) -> int:
+    """SIGKILL to all processes of the run, to those in `also`, and to these children of ours, until none is left. The
+    number that still live."""
     deadline = time.monotonic() + SWEEP_SECONDS
-    family = set(also) | run_processes(folder)
-    while alive := set(_living(family)):
+    family = set(also)
+    while True:
+        family |= run_processes(folder) | (children.processes() if children else set())
+        alive = set(_living(family))
+        if not alive and not (children and children.are_left()):
+            return 0
         for process in alive:
             _kill(process)
         _, stubborn = psutil.wait_procs(alive, timeout=max(0.0, min(0.2, deadline - time.monotonic())))
         if time.monotonic() > deadline:
-            return len(stubborn)
-        family = set(stubborn) | run_processes(folder)
-    return 0
+            return len(stubborn) or int(children is not None and children.are_left())
+        family = set(stubborn)
 
 
 def run_of(process: psutil.Process) -> str | None:
@@ -152,9 +163,26 @@ def run_of(process: psutil.Process) -> str | None:
 def _descendants(processes: Iterable[psutil.Process]) -> set[psutil.Process]:
     found: set[psutil.Process] = set()
     for process in processes:
+        if process in found:
+            continue
         with suppress(psutil.Error):
             found.update(process.children(recursive=True))
     return found
+
+
+def memory_of(processes: Iterable[psutil.Process]) -> int:
+    """The memory in bytes that they take together; what they share counts once (PSS), where the system tells that. One
+    that is gone takes none."""
+    return sum(map(_memory, processes))
+
+
+def _memory(process: psutil.Process) -> int:
+    with suppress(psutil.Error):
+        try:
+            return int(process.memory_full_info().pss)
+        except (psutil.AccessDenied, AttributeError):  # in a sandbox, or another user's; not on Linux
+            return int(process.memory_info().rss)
+    return 0
 
 
 def _living(processes: Iterable[psutil.Process]) -> Iterator[psutil.Process]:

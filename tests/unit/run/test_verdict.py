@@ -15,6 +15,7 @@ from jobs.run.verdict import (
     idle_timeout_exceeded,
     judge,
     judge_file,
+    memory_limit_exceeded,
     run_timeout_exceeded,
     state_by_file,
 )
@@ -74,6 +75,8 @@ TABLE = [
     ("a command that does not exist", NOT_STARTED, NOTHING_YET, "ERROR", "cli_error", "no such program"),
     ("timeout", cli_result(None, "SIGTERM", run_timeout_exceeded(60)), reading([VISIT]), "ERROR", "timeout", "longer than 60 seconds"),
     ("idle", cli_result(None, "SIGTERM", idle_timeout_exceeded(30)), reading([VISIT]), "ERROR", "timeout", "printed nothing for 30 seconds"),
+    ("memory", cli_result(None, "SIGTERM", memory_limit_exceeded(71, 70)), reading([VISIT]), "ERROR", "memory", "used 71 MB of memory, more than the 70 MB"),
+    ("passed, then took too much", cli_result(None, "SIGTERM", memory_limit_exceeded(71, 70)), reading([PASSED], "SUCCESSFUL"), "FINISHED", None, "memory"),
     ("stopped", cli_result(None, "SIGTERM", STOPPED), reading([VISIT]), "ERROR", "stopped", "by a user"),
     ("interrupted", cli_result(None, "SIGTERM", SHUT_DOWN), NOTHING_YET, "ERROR", "interrupted", "shut down"),
 ]  # fmt: skip

@@ -12,9 +12,10 @@ from jobs.queue.job import record_of_job
 from jobs.queue.records import change_record, read_record
 from jobs.run.record import record_to_json
 from jobs.run.state import Reason, RunType, State
-from jobs.run.verdict import WORKER_DIED
+from jobs.run.verdict import HORSE_DIED, WORKER_DIED
 from jobs.worker import execute as module
-from jobs.worker.execute import ClaimedJob, claim_run, close_dead, execute_run
+from jobs.worker.execute import Claim, ClaimedJob, claim_run, close_after_horse, close_dead, end_leftovers, execute_run
+from runner.cli.children import Children
 from runner.cli.machine import machine_id
 from runner.errors import NoSuchRun, OwnershipLost
 from runner.project.run_folder import RunFolder
@@ -30,7 +31,7 @@ WAITS = msgspec.structs.replace(QUEUED, task_id=STARTED.task_id)
 def ended(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders of the runs of which all processes were ended."""
     found: list[Path] = []
-    monkeypatch.setattr(module, "end_processes", found.append)
+    monkeypatch.setattr(module, "end_processes", lambda path, children: found.append(path))
     return found
 
 
@@ -84,7 +85,7 @@ def test_the_end_of_a_dead_workers_run_is_recorded_once(run: Watched, ended: lis
 def test_a_run_is_taken_over_before_its_processes_are_ended(run: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     epochs: list[int] = []
 
-    def look(path: Path) -> None:
+    def look(path: Path, children: Children | None) -> None:
         record = read_record(run.folder)
         assert record is not None
         epochs.append(record.epoch)
@@ -140,3 +141,61 @@ def test_whoever_loses_a_run_that_it_has_claimed_says_so(run: Watched, monkeypat
 
     monkeypatch.setattr(module, "save_to_job", lose)
     assert execute_run("buy") == "LOST"
+
+
+class Left(Children):
+    """What a work-horse has left behind, or not."""
+
+    def __init__(self, *, some: bool) -> None:
+        self.some = some
+
+    def are_left(self) -> bool:
+        return self.some
+
+
+def claimed(run: Watched) -> ClaimedJob:
+    """The job of the run that this worker has claimed."""
+    plain = run.job(run.project.settings())
+    job = ClaimedJob(plain.id, plain.connection, serializer=plain.serializer)
+    job.claim = Claim(run.folder, STARTED, os.getpid())
+    return job
+
+
+def test_what_a_work_horse_could_not_end_is_ended_by_its_worker(
+    run: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[tuple[Path, Children | None]] = []
+
+    def end(path: Path, children: Children | None) -> int:
+        seen.append((path, children))
+        return 3
+
+    monkeypatch.setattr(module, "end_processes", end)
+    some = Left(some=True)
+    end_leftovers(claimed(run), Left(some=False))
+    end_leftovers(ClaimedJob("x", run.redis), some)
+    assert seen == []
+    end_leftovers(claimed(run), some)
+    assert seen == [(run.folder.path, some)]
+    assert f"event=swept run={STARTED.run_id} left=3" in caplog.text
+
+
+@pytest.mark.parametrize("save", [True, False])
+def test_the_worker_of_a_dead_horse_ends_its_own_children_and_closes_the_run(
+    run: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, save: bool
+) -> None:
+    seen: list[Children | None] = []
+    monkeypatch.setattr(module, "end_processes", lambda path, children: seen.append(children))
+    job, children = claimed(run), Left(some=True)
+    close_after_horse(run.files, ClaimedJob("x", run.redis), children, save=save)
+    assert seen == []
+    close_after_horse(run.files, job, children, save=save)
+    record = read_record(run.folder)
+    assert seen == [children]
+    assert record is not None
+    assert record.outcome is not None
+    assert (record.outcome.reason, record.outcome.error_message) == (Reason.INTERRUPTED, HORSE_DIED.message)
+    assert (record_of_job(job, refresh=True) == record) is save
+    close_after_horse(run.files, job, children, save=save)
+    assert "event=not_closed" in caplog.text
+    assert seen == [children], "who loses ends nothing"

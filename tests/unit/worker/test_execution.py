@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from jobs.run.verdict import idle_timeout_exceeded, run_timeout_exceeded
-from jobs.worker.execution import Limits
+from jobs.run.verdict import idle_timeout_exceeded, memory_limit_exceeded, run_timeout_exceeded
+from jobs.worker.execution import MB, MEMORY_SECONDS, Limits
 from tests.project import Project
 from tests.unit.fake_stack import FakeStack
 from tests.unit.runs import (
@@ -13,19 +13,34 @@ from tests.unit.runs import (
 )
 
 
+def no_memory() -> int:
+    raise AssertionError("there is no limit, and measuring takes time")
+
+
 def test_the_limits_of_a_run_look_at_its_activity(project: Project) -> None:
     limits = Limits(project.settings(RUN_TIMEOUT="100", RUN_IDLE_TIMEOUT="10"), 1000.0)
-    assert limits.exceeded(1009.0, "a") is None
-    assert limits.exceeded(1019.0, "a") is None
-    assert limits.exceeded(1019.5, "a") == idle_timeout_exceeded(10)
-    assert limits.exceeded(1020.0, "b") is None
-    assert limits.exceeded(1100.5, "c") == run_timeout_exceeded(100)
+    assert limits.exceeded(1009.0, "a", no_memory) is None
+    assert limits.exceeded(1019.0, "a", no_memory) is None
+    assert limits.exceeded(1019.5, "a", no_memory) == idle_timeout_exceeded(10)
+    assert limits.exceeded(1020.0, "b", no_memory) is None
+    assert limits.exceeded(1100.5, "c", no_memory) == run_timeout_exceeded(100)
 
 
 def test_without_an_idle_limit_a_quiet_run_goes_on(project: Project) -> None:
     limits = Limits(project.settings(RUN_TIMEOUT="100"), 0.0)
-    assert limits.exceeded(99.0, "a") is None
-    assert limits.exceeded(100.5, "a") == run_timeout_exceeded(100)
+    assert limits.exceeded(99.0, "a", no_memory) is None
+    assert limits.exceeded(100.5, "a", no_memory) == run_timeout_exceeded(100)
+
+
+def test_the_memory_of_a_run_is_measured_once_a_second_and_may_be_as_large_as_the_limit(project: Project) -> None:
+    limits = Limits(project.settings(RUN_TIMEOUT="100", RUN_MEMORY_MB="70"), 1000.0)
+    used = [70 * MB, 70 * MB + 1, 0]
+    assert limits.exceeded(1000.9, "a", no_memory) is None
+    assert limits.exceeded(1000.0 + MEMORY_SECONDS, "a", lambda: used[0]) is None
+    assert limits.exceeded(1001.9, "a", no_memory) is None
+    assert limits.exceeded(1002.0, "a", lambda: used[1]) == memory_limit_exceeded(71, 70)
+    assert limits.exceeded(1003.0, "a", lambda: used[2]) is None
+    assert limits.exceeded(1100.5, "a", no_memory) == run_timeout_exceeded(100)
 
 
 def test_the_cli_gets_both_ids_and_prints_into_the_runs_log_only(

@@ -95,7 +95,7 @@ def test_a_run_that_is_closed_while_its_horse_lives_has_the_true_reason(
 ) -> None:
     """Who takes a run over ends its CLI, and whoever watched that must not record how it ended."""
 
-    def kill(path: Path) -> int:  # and not wait, which in one process would be in the other one's way
+    def kill(path: Path, children: None) -> int:  # and not wait, which in one process would be in the other one's way
         return len([process.kill() for process in run_processes(path)])  # type: ignore[func-returns-value]
 
     monkeypatch.setattr("jobs.worker.execute.end_processes", kill)
@@ -124,7 +124,7 @@ def test_of_two_that_close_the_run_of_a_dead_worker_one_does(stack: FakeStack, m
     files, record = RunFiles(stack.settings.tasks_root), read_record(folder)
     assert record is not None
     ended: list[Path] = []
-    monkeypatch.setattr("jobs.worker.execute.end_processes", ended.append)
+    monkeypatch.setattr("jobs.worker.execute.end_processes", lambda path, children: ended.append(path))
     closed = close_dead(files, folder, record, WORKER_DIED)
     with pytest.raises(Exception, match="another process owns it"):
         close_dead(files, folder, record, WORKER_DIED)

@@ -13,7 +13,7 @@ from jobs.queue.records import change_record, read_record
 from jobs.run.record import RunRecord, record_to_json
 from jobs.run.state import Reason, State
 from jobs.worker import execution as module
-from jobs.worker.execution import SHUTDOWN_GRACE, TICK
+from jobs.worker.execution import MB, SHUTDOWN_GRACE, TICK
 from runner.cli.command import ProcessExit
 from runner.errors import OwnershipLost
 from runner.ids import RunId
@@ -82,6 +82,27 @@ def test_a_run_ends_after_its_time(run: Watched) -> None:
     assert run.cli.graces == [], "not before"
     run.folder.write_record(record_to_json(STARTED))
     assert reason_of(run.run(run.later(101))) is Reason.TIMEOUT
+
+
+def test_a_run_that_takes_too_much_memory_is_ended_like_one_that_takes_too_long(run: Watched) -> None:
+    def grow() -> None:
+        run.cli.bytes = 70 * MB + 1
+        run.now += 1
+
+    record = run.run(grow, RUN_MEMORY_MB="70")
+    assert (reason_of(record), run.cli.graces) == (Reason.MEMORY, [10.0])
+    run.folder.write_record(record_to_json(STARTED))
+    run.run(grow, nothing)
+    assert (run.cli.graces, run.cli.measured) == ([], 0), "without a limit nothing is measured"
+
+
+def test_a_test_that_had_passed_before_it_took_too_much_has_passed(run: Watched) -> None:
+    def grow() -> None:
+        run.cli.bytes = 70 * MB + 1
+        run.now += 1
+
+    record = run.run(run.writes(STARTED.run_id, [VISIT, PASSED], "SUCCESSFUL"), grow, RUN_MEMORY_MB="70")
+    assert (record.state, run.cli.graces) == (State.FINISHED, [10.0])
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,11 @@
 """What a work-horse makes of what the CLI has printed, and of signals."""
 
-import os
-import signal
-
 import msgspec
 import pytest
 
 from jobs.run.record import record_to_json
 from jobs.run.state import RunType
 from jobs.worker import execution as module
-from jobs.worker.execution import shutdown_flag
 from runner.cli.command import Command, ProcessExit
 from runner.errors import CommandNotStarted
 from runner.ids import RunId
@@ -90,16 +86,3 @@ def test_processes_that_could_not_be_ended_are_counted(
     run.run(nothing)
     assert "event=processes_left" in caplog.text
     assert "count=2" in caplog.text
-
-
-def test_a_signal_to_end_is_noted_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[bool] = []
-    monkeypatch.setattr(module, "stop_waiting", lambda: told.append(True))
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    with shutdown_flag() as flag:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert not flag.is_set, "Ctrl-C is the worker's affair"
-        assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN, "which the CLI would inherit"
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert (flag.is_set, told) == (True, [True])
-    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before

@@ -123,7 +123,10 @@ def test_heartbeats_sweeps_and_recovery_work_beside_each_other(
     started: dict[str, float] = {}
     monkeypatch.setattr(worker._background, "start", lambda kind, _, pause: started.update({kind: pause}))
     monkeypatch.setattr("jobs.worker.worker.Worker.work", lambda *_: True)
+    adopts: list[bool] = []
+    monkeypatch.setattr("jobs.worker.worker.adopt_orphans", lambda: adopts.append(True))
     assert worker.work()
+    assert adopts == [True]
     assert started == {"heartbeat": HEARTBEAT_SECONDS, "sweep": ROUND_SECONDS, "recovery": ROUND_SECONDS}
     assert worker._background.has_left(0)
 

@@ -12,7 +12,8 @@ import pytest
 from jobs.queue.job import Job, build_job, fetch_job, make_queue, record_of_job
 from jobs.run.record import RunRecord, record_to_json
 from jobs.worker import execution as module
-from jobs.worker.execution import Execution, ShutdownFlag
+from jobs.worker.execution import Execution
+from jobs.worker.signals import ShutdownFlag
 from runner.cli.command import ProcessExit
 from runner.ids import TaskId
 from runner.project.run_files import RunFiles
@@ -40,7 +41,7 @@ class Cli:
         self.printed = 0
         self.graces: list[float] = []
         self.waits: set[float] = set()
-        self.cleared = 0
+        self.cleared = self.bytes = self.measured = 0
 
     def wait(self, seconds: float) -> ProcessExit | None:
         self.waits.add(seconds)
@@ -56,6 +57,10 @@ class Cli:
     def clear(self) -> int:
         self.cleared += 1
         return 0
+
+    def memory(self) -> int:
+        self.measured += 1
+        return self.bytes
 
     def print(self) -> None:
         self.printed += 1
