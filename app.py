@@ -19,8 +19,12 @@ from runner.settings import Settings, read_settings
 SWITCH_SECONDS = 0.001  # the longest that a thread which reads files delays the event loop; Python's default is 0.005
 
 
-def create_app(settings: Settings, connect: Callable[[Settings], Services] = Services.connect) -> ASGIApp:
-    """The application; `connect` makes its services when it starts, and they are closed when it ends."""
+def create_app(settings: Settings | None = None, connect: Callable[[Settings], Services] = Services.connect) -> ASGIApp:
+    """The application; `connect` makes its services when it starts, and they are closed when it ends.
+
+    Without settings it takes those of the environment, as for `uvicorn app:create_app --factory`.
+    """
+    settings = settings or prepare()
     app = Starlette(
         routes=routes(), lifespan=make_lifespan(settings, connect), exception_handlers=dict(EXCEPTION_HANDLERS)
     )
@@ -28,15 +32,25 @@ def create_app(settings: Settings, connect: Callable[[Settings], Services] = Ser
     return guard(app, settings)
 
 
-def main() -> None:
-    """Serve until a signal comes. Exits with a sentence if the settings cannot be used or the port is taken."""
+def prepare() -> Settings:
+    """The settings of the environment, with this process set up for them. Exits with a sentence for bad ones."""
     try:
         settings = read_settings(os.environ)
     except SettingsError as error:
         sys.exit(str(error))
     configure_logging(settings.log_level)
     sys.setswitchinterval(SWITCH_SECONDS)
-    if not serve(create_app(settings), settings):
+    return settings
+
+
+def main() -> None:
+    """Serve until a signal comes. Exits with a sentence if the settings cannot be used or the port is taken."""
+    settings = prepare()
+    try:
+        started = serve(create_app(settings), settings)
+    except SettingsError as error:
+        sys.exit(str(error))
+    if not started:
         sys.exit("The web process could not start; its log says why.")
 
 

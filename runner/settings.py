@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import ipaddress
 import os
 import re
 import shlex
@@ -94,7 +95,13 @@ def _queue_name(text: str) -> str:
 
 
 def _host(text: str) -> str:
-    if not text or any(c.isspace() or c == "/" for c in text):
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if ":" in text or bare != text:
+        try:
+            return str(ipaddress.IPv6Address(bare))
+        except ValueError:
+            raise Rejected("a host name or an IP address to listen on, without a port") from None
+    if not text or any(c.isspace() or c in "/[]" for c in text):
         raise Rejected("a host name or an IP address to listen on")
     return text
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from jobs.api.responses import API_PREFIX, JSONResponse
@@ -65,6 +65,11 @@ def is_cli_only(request: Request) -> bool:
     return request.method in ("POST", "PUT", "PATCH", "DELETE") and path.startswith(CLI_ONLY_PATHS)
 
 
+async def on_client_left(request: Request, error: Exception) -> Response:
+    """The client left in the middle of its request: nobody gets this answer, and nothing is wrong."""
+    return Response(status_code=400)
+
+
 async def on_unexpected(request: Request, error: Exception) -> Response:
     """A fault of ours: the trace goes to the log, a sentence to the client."""
     return JSONResponse({"detail": UNEXPECTED}, status_code=500)
@@ -73,5 +78,6 @@ async def on_unexpected(request: Request, error: Exception) -> Response:
 EXCEPTION_HANDLERS: Mapping[Any, Any] = {
     RunnerError: on_runner_error,
     HTTPException: on_http_exception,
+    ClientDisconnect: on_client_left,
     Exception: on_unexpected,
 }

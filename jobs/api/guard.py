@@ -5,7 +5,7 @@ It listens on loopback, but that does not keep a browser out: any page that a de
 """
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 from starlette.datastructures import Headers
@@ -31,14 +31,16 @@ class Refusal(NamedTuple):
     detail: str
 
 
-Check = Callable[[Settings, str, str, Mapping[str, str]], Refusal | None]
+Check = Callable[[Settings, str, str, Headers], Refusal | None]
 
 
-def check_host_and_origin(settings: Settings, method: str, path: str, headers: Mapping[str, str]) -> Refusal | None:
-    """Why this request is not let in; None if it is. The names of `headers` are lower-case.
+def check_host_and_origin(settings: Settings, method: str, path: str, headers: Headers) -> Refusal | None:
+    """Why this request is not let in; None if it is.
 
     400 for a `Host` that is not ours, 403 for a change that a page of another origin asks for.
     """
+    if len(headers.getlist("host")) > 1:
+        return Refusal(400, "A request must have one Host header, got more.")
     host = headers.get("host", "")
     if not _is_allowed(host_name(host), settings.allowed_hosts):
         expected = ", ".join(settings.allowed_hosts)
@@ -49,7 +51,7 @@ def check_host_and_origin(settings: Settings, method: str, path: str, headers: M
     return None
 
 
-def check_token(settings: Settings, method: str, path: str, headers: Mapping[str, str]) -> Refusal | None:
+def check_token(settings: Settings, method: str, path: str, headers: Headers) -> Refusal | None:
     """The same for the token: 401 for a call without it, if there is one in the settings."""
     if not settings.api_token or path in OPEN_PATHS or _has_token(headers, settings.api_token):
         return None
@@ -71,7 +73,7 @@ def _is_trusted(origin: str, host: str, settings: Settings) -> bool:
     return origin in settings.cors_origins or origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
 
 
-def _has_token(headers: Mapping[str, str], token: str) -> bool:
+def _has_token(headers: Headers, token: str) -> bool:
     scheme, _, given = headers.get("authorization", "").partition(" ")
     return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
 

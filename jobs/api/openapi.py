@@ -1,4 +1,5 @@
-"""The routes, and the types of their parameters and answers -> an OpenAPI 3.1 document. Pure."""
+"""The documentation: the routes and the types of their parameters and answers -> an OpenAPI 3.1 document; and a page
+that shows it."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,8 +7,14 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
+from openapi_ui_bundles import swagger_ui
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from jobs.api.parameters import MAX_KEY, NoQuery, schema_of
+from jobs.api.responses import NO_SNIFFING, JSONResponse
 from jobs.status.query import ProjectName, TaskName
 from runner.ids import RUN_ID_LENGTH
 from runner.project.media import FOLDERS
@@ -59,6 +66,27 @@ ERRORS: Mapping[int, str] = {
     500: "a fault of the server, which is in its log",
     503: "Redis or a worker is missing",
     507: "the project's folder cannot be written to",
+}
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>Bugninja Runner</title>
+<link rel="stylesheet" href="docs/assets/swagger-ui.css">
+</head>
+<body>
+<div id="docs"></div>
+<script src="docs/assets/swagger-ui-bundle.js"></script>
+<script src="docs/show.js"></script>
+</body>
+</html>
+"""
+SHOW = """SwaggerUIBundle({url: "openapi.json", dom_id: "#docs", validatorUrl: null})"""
+PAGE_HEADERS = {
+    **NO_SNIFFING,
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Referrer-Policy": "no-referrer",
 }
 
 
@@ -157,3 +185,28 @@ def _answer(answer: Reply, named: Mapping[Any, dict[str, Any]]) -> dict[str, Any
     if answer.headers:
         described["headers"] = {name: HEADERS[name] for name in answer.headers}
     return described
+
+
+async def docs(request: Request) -> Response:
+    """Show this documentation."""
+    return HTMLResponse(PAGE, headers=PAGE_HEADERS)
+
+
+async def show_script(request: Request) -> Response:
+    """What the page does; in a file of its own, since the page may run no script that stands in it."""
+    return Response(SHOW, media_type="text/javascript", headers=NO_SNIFFING)
+
+
+async def openapi_json(request: Request) -> Response:
+    """Show the OpenAPI document of this server."""
+    return JSONResponse(request.app.state.openapi)
+
+
+def doc_routes() -> list[BaseRoute]:
+    """The routes of the documentation and of the files that its page needs."""
+    return [
+        Route("/openapi.json", openapi_json),
+        Route("/docs", docs),
+        Route("/docs/show.js", show_script),
+        Mount("/docs/assets", StaticFiles(directory=swagger_ui.static_path)),
+    ]

@@ -9,12 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from jobs.api.docs import doc_routes
 from jobs.api.events import MEDIA_TYPE as EVENT_STREAM
 from jobs.api.events import watch_run, watch_runs
 from jobs.api.files import PLAIN_TEXT, get_log, get_media
 from jobs.api.health import Health, Ready, health, ready
-from jobs.api.openapi import Operation, Reply, openapi
+from jobs.api.openapi import Operation, Reply, doc_routes, openapi
 from jobs.api.parameters import HealingQuery, LogQuery, NoQuery, WaitQuery
 from jobs.api.responses import API_PREFIX
 from jobs.api.runs import (

@@ -1,24 +1,36 @@
-"""The web process as a server: uvicorn, and what lives as long as the application does."""
+"""The web process as a server: its sockets, uvicorn, and what lives as long as the application does."""
 
 import asyncio
+import errno
+import ipaddress
 import logging
+import resource
+import signal
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from socket import socket
+from functools import partial
+from typing import Any
 
 import uvicorn
 from anyio import CapacityLimiter
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from jobs.api.protocol import Limits, Protocol
 from jobs.api.responses import Pacer
 from jobs.services import Services
+from runner.errors import SettingsError
 from runner.log import log_event
 from runner.settings import Settings
 
 STOPPING_THREADS = 8  # for stopping runs, which may wait for locks
 ACCEPTING_THREADS = 16  # for accepting runs, which may wait; those that show runs have their own
 SHUTDOWN_SECONDS = 2  # for requests under way when the process is asked to end
+SIGNALS = (signal.SIGHUP, signal.SIGQUIT)  # end it like SIGTERM and SIGINT, which uvicorn looks after
+DESCRIPTORS = 16384  # as many as the process asks for, if it may
+OTHER_DESCRIPTORS = 128  # that are no connection of a client
+UNTAKEN_SECONDS = 60  # that a client may take nothing of what is sent to it
 
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[dict[str, Services]]]
 
@@ -47,7 +59,7 @@ def make_lifespan(settings: Settings, connect: Callable[[Settings], Services]) -
 
 def base_url(settings: Settings) -> str:
     """Where a person on this machine reaches the web process."""
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
@@ -61,29 +73,105 @@ def log_hint(services: Services) -> None:
     logging.getLogger("bugninja_runner").info("Start a run:  curl -X POST %s%s", base_url(settings), path)
 
 
+def listen(host: str, port: int, backlog: int) -> list[socket.socket]:
+    """Sockets that listen at each address of the host. Raises `SettingsError` if there is none that can be used."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise SettingsError([f"HOST must be a name or an address of this machine, got {host!r}: {error}."]) from None
+    sockets = []
+    for family, address in dict.fromkeys((family, address) for family, *_, address in found):
+        try:
+            sockets.append(_listen(family, address, backlog))
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise SettingsError([_port_problem(error, port)]) from None
+    if not sockets:
+        raise SettingsError([f"HOST must be an address of this machine, got {host!r}."])
+    return sockets
+
+
+def _listen(family: int, address: Any, backlog: int) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; the connections inherit it
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNTAKEN_SECONDS * 1000)
+        listener.bind(address)
+        listener.listen(backlog)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _port_problem(error: OSError, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        from runner.cli.machine import listener_on  # only here, since it takes long to import
+
+        holder = listener_on(port)
+        return f"PORT must be a free port, got {port}, which {holder or 'another process'} listens on."
+    if error.errno == errno.EACCES:
+        return f"PORT must be a port that this user may listen on, got {port}; most may from 1024."
+    return f"HOST and PORT must be where this machine can listen, got port {port}: {error.strerror}."
+
+
+def warn_if_open(settings: Settings, sockets: list[socket.socket]) -> None:
+    """Warn if other machines can reach the web process, and need no token."""
+    addresses = [ipaddress.ip_address(listener.getsockname()[0]) for listener in sockets]
+    if not settings.api_token and not all(address.is_loopback for address in addresses):
+        advice = "Who reaches this address may start tests: set API_TOKEN, or set HOST to 127.0.0.1."
+        log_event("no_token", level=logging.WARNING, host=settings.host, advice=advice)
+
+
+def connection_limit() -> int:
+    """How many clients can be connected at once. Each may have a file open, so it is half of what is left of
+    `RLIMIT_NOFILE`, which is raised before as far as it may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(8, (max(soft, wanted) - OTHER_DESCRIPTORS) // 2)
+
+
 class Server(uvicorn.Server):
     """Uvicorn's, which ends the streams of changes before it waits for connections to close."""
 
-    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         services: Services = self.lifespan.state["services"]
         services.changes.end()
         await super().shutdown(sockets)
 
 
-def serve(app: ASGIApp, settings: Settings) -> bool:
-    """Serve until a signal comes; whether the server could start at all."""
+def make_server(app: ASGIApp, log_level: str, limits: Limits) -> Server:
+    """The server of this application, which does not listen yet."""
+    http: Any = partial(Protocol, limits=limits)
     config = uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         loop="uvloop",
-        http="httptools",
-        log_level=settings.log_level.lower(),
-        access_log=settings.log_level == "DEBUG",
+        http=http,
+        ws="none",
+        log_level=log_level.lower(),
+        access_log=log_level == "DEBUG",
         server_header=False,
+        backlog=limits.connections,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    server = Server(config)
+    return Server(config)
+
+
+def serve(app: ASGIApp, settings: Settings, limits: Limits | None = None) -> bool:
+    """Serve until a signal comes; whether the server could start at all. Raises `SettingsError` if it cannot listen
+    where the settings say."""
+    limits = limits or Limits(connection_limit())
+    sockets = listen(settings.host, settings.port, limits.connections)
+    warn_if_open(settings, sockets)
+    server = make_server(app, settings.log_level, limits)
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # which `nohup` wants to stay
+            signal.signal(number, lambda _, frame: server.handle_exit(signal.SIGTERM, frame))
     with suppress(KeyboardInterrupt):  # which uvicorn raises again when it has ended
-        server.run()
+        server.run(sockets)
     return server.started

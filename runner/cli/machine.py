@@ -1,10 +1,15 @@
-"""Which machine this is: where process IDs mean the same. Containers on one host are different machines."""
+"""Which machine this is: where process IDs mean the same. Containers on one host are different machines.
+
+And who listens on a port of it.
+"""
 
 import socket
 from functools import lru_cache
 from pathlib import Path
 
 import psutil
+
+from runner.errors import printable
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 PID_NAMESPACE = Path("/proc/self/ns/pid")
@@ -19,3 +24,19 @@ def machine_id() -> str:
     except OSError:
         boot, namespace = f"{psutil.boot_time():.0f}", ""
     return f"{socket.gethostname()}:{boot}:{namespace.strip('pid:[]')}"
+
+
+def listener_on(port: int) -> str | None:
+    """The process that listens on this port of TCP, as `process 1234 (python app.py)`; None if that cannot be known."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if (
+                connection.status == psutil.CONN_LISTEN
+                and connection.laddr
+                and connection.laddr[1] == port
+                and connection.pid
+            ):
+                return f"process {connection.pid} ({printable(' '.join(psutil.Process(connection.pid).cmdline()))})"
+    except (psutil.Error, OSError):  # macOS tells only root
+        pass
+    return None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import fakeredis
 import pytest
+from starlette.datastructures import Headers
 from starlette.testclient import TestClient
 
 from app import create_app
@@ -27,12 +28,12 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def status(settings: Settings, method: str, **headers: str) -> int | None:
-    refused = check_host_and_origin(settings, method, "/test-runs", headers)
+    refused = check_host_and_origin(settings, method, "/test-runs", Headers(headers))
     return refused.status if refused else None
 
 
 def token_status(settings: Settings, path: str, **headers: str) -> int | None:
-    refused = check_token(settings, "GET", path, headers)
+    refused = check_token(settings, "GET", path, Headers(headers))
     return refused.status if refused else None
 
 
