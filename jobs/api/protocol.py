@@ -110,6 +110,8 @@ class Protocol(HttpToolsProtocol):
 
     def refuse(self, status: int, detail: str, linger: float = LINGER_SECONDS) -> None:
         """Close the connection: with this answer where it would be one to the request that is arriving."""
+        if self._refused:
+            return
         cycle, self._refused = self.cycle, True
         self._expect_nothing()
         self._unset_keepalive_if_required()

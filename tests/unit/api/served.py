@@ -1,0 +1,41 @@
+"""The application on a real socket, served by a thread of this process."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from jobs.api.protocol import Limits
+from jobs.api.server import Server, listen, make_server
+from tests.waiting import wait_for
+
+
+class Served:
+    """A server that runs, and its port."""
+
+    def __init__(self, app: Any, limits: Limits, log_level: str) -> None:
+        sockets = listen("127.0.0.1", 0, 100)
+        self.port: int = sockets[0].getsockname()[1]
+        self.server: Server = make_server(app, log_level, limits)
+        self.thread = threading.Thread(target=self.server.run, args=[sockets])
+        self.thread.start()
+        wait_for(lambda: self.server.started, 10, "the start of the server")
+
+    @property
+    def connections(self) -> int:
+        return len(self.server.server_state.connections)
+
+    def end(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(10)
+        assert not self.thread.is_alive()
+
+
+@contextmanager
+def serving(app: Any, connections: int = 100, seconds: float = 10.0, log_level: str = "INFO") -> Iterator[Served]:
+    """Serve the application with these limits."""
+    served = Served(app, Limits(connections, seconds), log_level)
+    try:
+        yield served
+    finally:
+        served.end()
