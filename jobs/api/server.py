@@ -26,7 +26,7 @@ from runner.settings import Settings
 
 STOPPING_THREADS = 8  # for stopping runs, which may wait for locks
 ACCEPTING_THREADS = 16  # for accepting runs, which may wait; those that show runs have their own
-SHUTDOWN_SECONDS = 2  # for requests under way when the process is asked to end
+SHUTDOWN_SECONDS = 2  # for clients to take their answers when the process is asked to end
 SIGNALS = (signal.SIGHUP, signal.SIGQUIT)  # end it like SIGTERM and SIGINT, which uvicorn looks after
 DESCRIPTORS = 16384  # as many as the process asks for, if it may
 OTHER_DESCRIPTORS = 128  # that are no connection of a client
@@ -137,12 +137,18 @@ def connection_limit() -> int:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn's, which ends the streams of changes before it waits for connections to close."""
+    """Uvicorn's, which ends the streams of changes before it waits for connections to close, and breaks off those that
+    do not. It would cancel what serves them, which is an error in its log."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         services: Services = self.lifespan.state["services"]
         services.changes.end()
+        asyncio.get_running_loop().call_later(SHUTDOWN_SECONDS, self._break_off)
         await super().shutdown(sockets)
+
+    def _break_off(self) -> None:
+        for connection in [*self.server_state.connections]:
+            connection.transport.abort()
 
 
 def make_server(app: ASGIApp, log_level: str, limits: Limits) -> Server:
@@ -153,11 +159,12 @@ def make_server(app: ASGIApp, log_level: str, limits: Limits) -> Server:
         loop="uvloop",
         http=http,
         ws="none",
+        log_config=None,  # its lines go the way of ours
         log_level=log_level.lower(),
         access_log=log_level == "DEBUG",
         server_header=False,
         backlog=limits.connections,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS + 1,
     )
     return Server(config)
 
