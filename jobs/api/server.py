@@ -28,7 +28,7 @@ STOPPING_THREADS = 8  # for stopping runs, which may wait for locks
 ACCEPTING_THREADS = 16  # for accepting runs, which may wait; those that show runs have their own
 SHUTDOWN_SECONDS = 2  # for clients to take their answers when the process is asked to end
 SIGNALS = (signal.SIGHUP, signal.SIGQUIT)  # end it like SIGTERM and SIGINT, which uvicorn looks after
-DESCRIPTORS = 16384  # as many as the process asks for, if it may
+DESCRIPTORS = 16384  # as many as the process asks for and uses, if it may
 OTHER_DESCRIPTORS = 128  # that are no connection of a client
 UNTAKEN_SECONDS = 60  # that a client may take nothing of what is sent to it
 
@@ -133,7 +133,7 @@ def connection_limit() -> int:
     wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return max(8, (max(soft, wanted) - OTHER_DESCRIPTORS) // 2)
+    return max(8, (wanted - OTHER_DESCRIPTORS) // 2)
 
 
 class Server(uvicorn.Server):

@@ -82,6 +82,12 @@ def test_the_names_of_loopback_are_served(settings: Settings, host: str) -> None
     assert status(settings, "GET", host=host) is None
 
 
+def test_a_request_has_one_host(settings: Settings) -> None:
+    twice = Headers(raw=[(b"host", b"localhost"), (b"host", b"localhost")])
+    refused = check_host_and_origin(settings, "GET", "/test-runs", twice)
+    assert refused == (400, "A request must have one Host header, got more.")
+
+
 def test_allowed_hosts_can_name_others_or_any(tmp_path: Path) -> None:
     named = read_settings({"PROJECT_ROOT": str(tmp_path), "ALLOWED_HOSTS": "tests.example, 10.0.0.7"})
     assert status(named, "GET", host="tests.example:443") is None

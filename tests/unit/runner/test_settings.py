@@ -48,6 +48,11 @@ def test_settings_cannot_be_changed() -> None:
         ("RUN_TTL", "59", "an integer from 60"),
         ("QUEUE_NAME", "a b", "a name of letters"),
         ("HOST", "http://x/", "a host name"),
+        ("HOST", "x/y", "a host name or an IP address to listen on, got"),
+        ("HOST", "[::1", "without a port"),
+        ("HOST", "x]", "a host name"),
+        ("HOST", "[127.0.0.1]", "without a port"),
+        ("HOST", "127.0.0.1:8000", "without a port"),
         ("PORT", "65536", "from 1 to 65535"),
         ("CORS_ORIGINS", "http://a.example/path", "origins such as"),
         ("CORS_ORIGINS", "*", "origins such as"),
@@ -119,3 +124,18 @@ def test_a_bad_token_is_refused_without_being_repeated() -> None:
     assert "too-short" not in str(caught.value)
     assert "API_TOKEN must be at least 16 printable ASCII" in str(caught.value)
     assert "got a value that is not repeated here." in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("::1", "::1"),
+        ("[::1]", "::1"),
+        ("[0:0::1]", "::1"),
+        ("::", "::"),
+        ("localhost", "localhost"),
+        ("10.0.0.7",) * 2,
+    ],
+)
+def test_an_address_of_ipv6_may_have_brackets(text: str, host: str) -> None:
+    assert read_settings({"HOST": text}).host == host
