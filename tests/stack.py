@@ -91,9 +91,9 @@ class Stack:
         command = parse_procfile((ROOT / "Procfile").read_text()).processes[name]
         return self.start("sh", "-c", command, log=f"{name}.log")
 
-    def honcho(self) -> subprocess.Popen[bytes]:
-        """Start the whole Procfile."""
-        return self.start("honcho", "-e", os.devnull, "start", log="honcho.log")
+    def launch(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start the whole Procfile, or these lines of it."""
+        return self.start("python", "-m", "jobs.stack", "-e", os.devnull, "start", *words, log="stack.log")
 
     def log(self, name: str) -> str:
         """What a process has printed so far."""

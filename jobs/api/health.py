@@ -33,7 +33,7 @@ def readiness(workers: int | None, eviction: str | None = None) -> Ready:
     if workers is None:
         return Ready("not ready", False, 0, "Redis does not answer.")
     if not workers:
-        return Ready("not ready", True, 0, "No worker is alive: start one with `honcho start worker`.")
+        return Ready("not ready", True, 0, "No worker is alive: start one with `python -m jobs.stack start worker`.")
     if eviction in (None, "noeviction"):
         return Ready("ready", True, workers)
     return Ready("ready", True, workers, warning=f"Redis must have maxmemory-policy noeviction, got {eviction}.")

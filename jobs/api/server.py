@@ -44,7 +44,7 @@ def make_lifespan(settings: Settings, connect: Callable[[Settings], Services]) -
         app.state.pacer = Pacer()
         app.state.accepting = CapacityLimiter(ACCEPTING_THREADS)
         app.state.stopping = CapacityLimiter(STOPPING_THREADS)
-        log_event("web_ready", url=base_url(settings), project=settings.project_root)
+        log_event("web_ready", url=settings.base_url, project=settings.project_root)
         log_hint(services)
         background = [asyncio.create_task(services.changes.run()), asyncio.create_task(services.lists.fill())]
         yield {"services": services}
@@ -57,12 +57,6 @@ def make_lifespan(settings: Settings, connect: Callable[[Settings], Services]) -
     return lifespan
 
 
-def base_url(settings: Settings) -> str:
-    """Where a person on this machine reaches the web process."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
-
-
 def log_hint(services: Services) -> None:
     """Log how to start a first run, in one line that can be pasted into a shell."""
     settings, first = services.settings, services.tasks.first()
@@ -70,7 +64,7 @@ def log_hint(services: Services) -> None:
         log_event("no_tasks", level=logging.WARNING, folder=settings.tasks_root)
         return
     path = "/test-runs/execute-configuration/{}/{}".format(*first)
-    logging.getLogger("bugninja_runner").info("Start a run:  curl -X POST %s%s", base_url(settings), path)
+    logging.getLogger("bugninja_runner").info("Start a run:  curl -X POST %s%s", settings.base_url, path)
 
 
 def listen(host: str, port: int, backlog: int) -> list[socket.socket]:

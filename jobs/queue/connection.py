@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import redis.asyncio
 from redis import Redis
 from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.connection import ConnectionPool
+from redis.connection import URL_QUERY_ARGUMENT_PARSERS, ConnectionPool
 from redis.exceptions import (
     ClusterDownError,
     MasterDownError,
@@ -24,6 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from runner.log import log_event
+from runner.settings import Rejected, check_redis_url
 
 CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0  # the front end gives up a request after 10 s
@@ -31,6 +32,7 @@ READING_CONNECTIONS = 32  # of the web process, which all its clients share
 WORKER_ANSWER_SECONDS = 3.0  # longer than the worker's blocking pop, short enough to leave in time
 REFUSED_SECONDS = 0.25  # from a refused write to the next try
 LEAVING_POLL = 0.05
+OPTIONS = (*URL_QUERY_ARGUMENT_PARSERS, "username", "password", "client_name")  # that a URL may have, beside ssl_...
 T = TypeVar("T")
 
 WAITS_FOR = ("MISCONF", "UNBLOCKED", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "LOADING")
@@ -97,7 +99,13 @@ class PatientRedis(Redis):
 
     @classmethod
     def from_url(cls, url: str, **kwargs: Any) -> Redis:
-        """A connection to a Redis that has answered once; waits for that."""
+        """A connection to a Redis that has answered once; waits for that. Ends the process with a message if the URL
+        cannot be used: this is the first thing of ours that a worker does."""
+        try:
+            check_redis_url(url)
+            check_options(url)
+        except Rejected as rejected:
+            raise SystemExit(f"REDIS_URL must be {rejected}.") from None
         timeouts = {"socket_timeout": WORKER_ANSWER_SECONDS, "socket_connect_timeout": CONNECT_SECONDS}
         connection = super().from_url(url, **{**timeouts, "retry": Retry(NoBackoff(), 0), **kwargs})
         try:
@@ -151,7 +159,34 @@ async def eviction_policy(redis: redis.asyncio.Redis) -> str | None:
 
 
 def printable_url(url: str) -> str:
-    """The URL without user name and password."""
+    """The URL without user name, password and options; only its name if a password may be anywhere in it."""
+    try:
+        check_redis_url(url)
+    except Rejected:
+        return "REDIS_URL"
     parts = urlsplit(url)
-    where = parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}{parts.path}"
-    return f"{parts.scheme}://{where}"
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{parts.path if parts.scheme == 'unix' else f'{host}:{parts.port or 6379}{parts.path}'}"
+
+
+def check_options(url: str) -> None:
+    """Raise `Rejected` if redis-py would not make our connections of this URL. Nothing is connected."""
+    if not _has_usable_options(url):
+        raise Rejected("a URL with no options but those of redis-py, such as ?socket_timeout=5, with values that fit")
+
+
+def _has_usable_options(url: str) -> bool:
+    names = {option.partition("=")[0] for option in urlsplit(url).query.split("&") if option}
+    if not all(name in OPTIONS or name.startswith("ssl_") for name in names):
+        return False
+    try:
+        pools = ConnectionPool.from_url(url), redis.asyncio.ConnectionPool.from_url(url)
+        for pool in pools:
+            pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError, RedisError):
+        return False
+    return all(pool.connection_kwargs.get("db", 0) >= 0 for pool in pools)
+
+
+CHECKS = {"REDIS_URL": check_options}
+"""What `read_settings` checks where a process starts that connects to Redis."""

@@ -32,6 +32,7 @@ from jobs.worker.run_job import RunJob
 from jobs.worker.signals import handle_terminal, leave_it_to_the_worker
 from jobs.worker.sweep import sweep
 from runner.cli.children import Children, adopt_orphans
+from runner.cli.command import log_missing
 from runner.errors import NoSuchRun, SettingsError
 from runner.ids import new_run_id
 from runner.log import configure_logging, log_event
@@ -91,6 +92,7 @@ class RunWorker(Worker):
         """Work as RQ's worker does, with heartbeats, sweeps and recovery in threads beside it."""
         adopt_orphans()
         files = project_files(self.settings)
+        log_missing(self.settings, os.environ)
         self._background.start("heartbeat", self._beat, HEARTBEAT_SECONDS)
         self._background.start("sweep", partial(sweep, files, self._impatient), ROUND_SECONDS)
         self._background.start("recovery", self._recovery.round, ROUND_SECONDS)

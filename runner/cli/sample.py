@@ -6,7 +6,8 @@ name and keys, after each action, by rename; the ID is BUGNINJA_RUN_ID or a CUID
 With a Chromium on the PATH each page gets a screenshot. `replay --traversal RUN_ID` opens the pages of a recording
 again, with what the task expects of them, and records no thoughts.
 
-A page is `url` (relative to `start_url`), `status` (200 unless given) and `expect` (a list of texts).
+A page is `url` (relative to `start_url`), `status` (200 unless given) and `expect` (a list of texts). With
+`tests_the_runner = true` above all tables, `start_url` is looked up where the runner is now (BUGNINJA_RUNNER_URL).
 """
 
 import json
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from runner.cli.command import RUN_ID_VARIABLE
+from runner.cli.command import RUN_ID_VARIABLE, URL_VARIABLE
 from runner.ids import new_run_id, parse_run_id, parse_task_id
 from runner.project.task import parse_task, task_toml
 from runner.project.traversal import parse_traversal
@@ -119,7 +120,7 @@ def read_script(project: Path, task_name: str) -> Script:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CannotRun("Task Not Found", f"Task '{task_name}' has invalid TOML syntax: {error}") from None
     task = parse_task(task_id, text, datetime.fromtimestamp(path.stat().st_mtime, UTC))
-    start_url = document["task"].get("start_url")
+    start_url = _start_url(document)
     if not isinstance(start_url, str) or urlsplit(start_url).scheme not in ("http", "https"):
         raise CannotRun("Execution Error", f"start_url must be an http or https URL, got {start_url!r}.")
     return Script(
@@ -132,6 +133,14 @@ def read_script(project: Path, task_name: str) -> Script:
         user_agent=task.browser.user_agent,
         pages=tuple(_page(start_url, page) for page in document.get("pages", [])),
     )
+
+
+def _start_url(document: dict[str, Any]) -> Any:
+    """The task's `start_url`; of a task that tests the runner itself, moved to where that is."""
+    url, runner = document["task"].get("start_url"), os.environ.get(URL_VARIABLE)
+    if runner and isinstance(url, str) and document.get("tests_the_runner") is True:
+        return urljoin(runner, urlsplit(url).path)
+    return url
 
 
 def _page(start_url: str, page: dict[str, Any]) -> Page:

@@ -1,4 +1,4 @@
-"""The whole Procfile under honcho, driven over HTTP, ended by real signals."""
+"""The whole Procfile, driven over HTTP, ended by real signals."""
 
 import os
 import shlex
@@ -16,22 +16,22 @@ from tests.waiting import wait_for
 
 def test_the_stack_starts_runs_a_task_and_leaves_nothing(project: Project, new_stack: Callable[..., Stack]) -> None:
     stack = new_stack()
-    honcho = stack.honcho()
+    launcher = stack.launch()
     stack.wait_ready()
     project.add_task("buy", "visit pass")
     assert stack.wait_final(stack.post("buy"))["current_state"] == "FINISHED"
     assert len(stack.living()) >= 4
-    os.kill(honcho.pid, signal.SIGINT)
-    honcho.wait(10)
+    os.kill(launcher.pid, signal.SIGINT)
+    launcher.wait(10)
     assert stack.living() == []
-    assert "Traceback" not in stack.log("honcho")
+    assert "Traceback" not in stack.log("stack")
 
 
 def test_the_sample_tasks_end_as_their_names_say(new_stack: Callable[..., Stack], project: Project) -> None:
     stack = new_stack(RUNNER_COMMAND="python -m runner.cli.sample run {task_id}")
-    for name, toml in samples(stack.port).items():
-        project.add_task(name, toml=toml)
-    stack.honcho()
+    for path in (ROOT / "tasks").glob("*/task_*.toml"):
+        project.add_task(path.parent.name, toml=path.read_text())
+    stack.launch()
     stack.wait_ready()
     passes, fails = stack.post("check_the_runner"), stack.post("fail_on_purpose")
     run = stack.wait_final(passes, 60)
@@ -40,12 +40,6 @@ def test_the_sample_tasks_end_as_their_names_say(new_stack: Callable[..., Stack]
     assert (run["current_state"], run["reason"]) == ("FAILED", "test_failed")
     assert "does not contain the text 'this text is nowhere on the page'" in run["error_message"]
     assert run["brain_states"][-1]["history_elements"][-1]["history_element_state"] == "FAILED"
-
-
-def samples(port: int) -> dict[str, str]:
-    """The project's own sample tasks, for the port that this stack listens on."""
-    paths = sorted((ROOT / "tasks").glob("*/task_*.toml"))
-    return {path.parent.name: path.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{port}") for path in paths}
 
 
 @pytest.mark.parametrize("order", [("worker", "web", "redis"), ("web", "redis", "worker")])
@@ -69,10 +63,10 @@ def test_the_order_of_starting_does_not_matter(
 def test_the_stack_tells_what_to_do_next(project: Project, new_stack: Callable[..., Stack]) -> None:
     stack = new_stack()
     project.add_task("buy")
-    stack.honcho()
+    stack.launch()
     stack.wait_ready()
     hint = f"curl -X POST http://127.0.0.1:{stack.port}/test-runs/execute-configuration/buy/buy_default"
-    wait_for(lambda: hint in stack.log("honcho"))
+    wait_for(lambda: hint in stack.log("stack"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -80,19 +74,19 @@ def test_ending_the_stack_in_the_middle_of_a_run_leaves_no_process_and_a_true_st
     project: Project, new_stack: Callable[..., Stack], number: signal.Signals
 ) -> None:
     stack = new_stack()
-    honcho = stack.honcho()
+    launcher = stack.launch()
     stack.wait_ready()
     project.add_task("slow", "child deaf visit sleep:60")
     project.add_task("next", "visit pass")
     running = stack.post("slow")
     queued = stack.post("next")
     wait_for(lambda: stack.run(running)["brain_states"])
-    os.kill(honcho.pid, number)
-    honcho.wait(10)
-    assert "sending SIGKILL" not in stack.log("honcho"), "honcho had to kill what did not end within 5 seconds"
+    os.kill(launcher.pid, number)
+    launcher.wait(10)
+    assert "sending SIGKILL" not in stack.log("stack"), "it had to kill what did not end within 5 seconds"
     assert stack.living() == []
-    assert "Traceback" not in stack.log("honcho")
-    stack.honcho()
+    assert "Traceback" not in stack.log("stack")
+    stack.launch()
     stack.wait_ready()
     run = stack.run(running)
     assert (run["current_state"], run["reason"], len(run["brain_states"])) == ("ERROR", "interrupted", 1)
@@ -106,7 +100,7 @@ def test_values_in_the_env_file_win_over_the_environment(new_stack: Callable[...
     env_file.write_text(f'PORT={stack.port}\nRUNNER_COMMAND="python -m runner.cli.sample run {{task_id}}"\n')
     stack.environ["PORT"] = str(free_port())
     stack.environ["RUNNER_COMMAND"] = "nothing that can be used"
-    stack.start("honcho", "-e", str(env_file), "start", log="honcho.log")
+    stack.start("python", "-m", "jobs.stack", "-e", str(env_file), "start", log="stack.log")
     stack.wait_ready()
 
 

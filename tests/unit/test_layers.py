@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "jobs/status": BELOW_STATUS,
     "jobs": ("jobs/status", "jobs/worker", *BELOW_STATUS),
     "jobs/api": ("jobs", "jobs/status", *BELOW_STATUS),
-    ".": ("jobs/api", "jobs", *RUNNER),
+    ".": ("jobs/api", "jobs", "jobs/queue", *RUNNER),
 }
 """Which folders the files of a folder may import from, beside their own."""
 
