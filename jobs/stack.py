@@ -67,7 +67,7 @@ class Output:
 
     def _print(self) -> None:
         while (line := self._lines.get()) is not None:
-            with suppress(OSError):  # nobody is there to read it
+            with suppress(OSError, ValueError):  # nobody is there to read it, or it is closed
                 self._printer.write(line)
 
 
@@ -139,6 +139,12 @@ class Stack:
             self._say(f"sending {number.name} to {line.name} (pid {line.process.pid})")
             line.send(number)
 
+    def close(self) -> None:
+        """Read no more of what others may still print that have the output of one of the processes."""
+        self._selector.close()
+        for line in self._lines:
+            line.process.stdout.close()
+
     def _living(self) -> list[Line]:
         return [line for line in self._lines if not line.has_ended]
 
@@ -163,7 +169,8 @@ class Stack:
             line: Line = key.data
             self._output.put(line.name, line.colour, line.read())
             if line.is_at_end:
-                self._selector.unregister(key.fileobj)
+                self._selector.unregister(line.process.stdout)
+                line.process.stdout.close()
 
     def _say(self, text: str) -> None:
         self._output.put("system", None, text)
@@ -180,6 +187,7 @@ def run_stack(commands: Mapping[str, str], environ: Mapping[str, str]) -> int:
         return stack.watch()
     finally:
         stack.end(signal.SIGTERM)  # of which there are some only if not all could be started
+        stack.close()
         output.close()
 
 
@@ -202,7 +210,10 @@ def chosen(lines: Mapping[str, str], names: Sequence[str], counts: Sequence[str]
     for name in names:
         if name not in lines:
             raise Invalid(f"A line of the Procfile must be one of {', '.join(lines)}, got {name}.")
-    return {f"{name}.{n + 1}": lines[name] for name in names or lines for n in range(numbers[name])}
+    commands = {f"{name}.{n + 1}": lines[name] for name in names or lines for n in range(numbers[name])}
+    if not commands:
+        raise Invalid("There must be at least one process to start.")
+    return commands
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
