@@ -1,12 +1,16 @@
 """The whole Procfile, driven over HTTP, ended by real signals."""
 
+import http.client
 import os
+import pty
 import shlex
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from runner.settings import VARIABLES
 from tests.project import Project
@@ -20,11 +24,50 @@ def test_the_stack_starts_runs_a_task_and_leaves_nothing(project: Project, new_s
     stack.wait_ready()
     project.add_task("buy", "visit pass")
     assert stack.wait_final(stack.post("buy"))["current_state"] == "FINISHED"
-    assert len(stack.living()) >= 4
+    assert len(stack.living()) >= 3
     os.kill(launcher.pid, signal.SIGINT)
     launcher.wait(10)
     assert stack.living() == []
+    with pytest.raises(RedisConnectionError):
+        stack.redis.ping()
     assert "Traceback" not in stack.log("stack")
+
+
+@pytest.mark.parametrize("by", ["closing the terminal", "a hangup after Ctrl-Z", "Ctrl-\\"])
+def test_what_a_terminal_does_to_the_stack_leaves_no_process_and_a_true_state(
+    project: Project, new_stack: Callable[..., Stack], by: str
+) -> None:
+    stack = new_stack()
+    project.add_task("slow", "child deaf visit sleep:60")
+    master, slave = pty.openpty()
+    control = (
+        "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+    )
+    command = ["python", "-c", control, "python", "-m", "jobs.stack", "-e", os.devnull, "start"]
+    launcher = subprocess.Popen(
+        command, cwd=ROOT, env=stack.environ, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+    )
+    stack.processes.append(launcher)
+    os.close(slave)
+    stack.wait_ready()
+    running = stack.post("slow")
+    wait_for(lambda: stack.run(running)["brain_states"])
+    if by == "Ctrl-\\":
+        os.write(master, b"\x1c")
+    elif by == "a hangup after Ctrl-Z":
+        os.kill(launcher.pid, signal.SIGSTOP)
+        os.kill(launcher.pid, signal.SIGHUP)
+        os.kill(launcher.pid, signal.SIGCONT)  # as the kernel does
+    if by != "Ctrl-\\":
+        os.close(master)
+    assert launcher.wait(10) == 128 + (signal.SIGQUIT if by == "Ctrl-\\" else signal.SIGHUP)
+    assert stack.living() == []
+    with pytest.raises(RedisConnectionError):
+        stack.redis.ping()
+    (record,) = project.root.glob("tasks/slow/runs/*/run.json")
+    assert "interrupted" in record.read_text()
+    if by == "Ctrl-\\":
+        os.close(master)
 
 
 def test_the_sample_tasks_end_as_their_names_say(new_stack: Callable[..., Stack], project: Project) -> None:
@@ -102,6 +145,36 @@ def test_values_in_the_env_file_win_over_the_environment(new_stack: Callable[...
     stack.environ["RUNNER_COMMAND"] = "nothing that can be used"
     stack.start("python", "-m", "jobs.stack", "-e", str(env_file), "start", log="stack.log")
     stack.wait_ready()
+
+
+def test_problems_of_the_settings_are_said_once_and_nothing_starts(new_stack: Callable[..., Stack]) -> None:
+    stack = new_stack(RUN_TIMEOUT="soon", REDIS_URL="redis://:hunter2@h/0?foo=bar")
+    assert stack.launch().wait(20) == 1
+    printed = stack.log("stack")
+    assert printed.count("RUN_TIMEOUT must be") == printed.count("REDIS_URL must be") == 1
+    assert "started" not in printed
+    assert "hunter2" not in printed
+
+
+def test_log_lines_that_nobody_reads_hold_up_no_answer(project: Project, new_stack: Callable[..., Stack]) -> None:
+    """As after Ctrl-Z, when nothing empties the pipes; with LOG_LEVEL=DEBUG each request is a line."""
+    stack = new_stack(LOG_LEVEL="DEBUG")
+    web = subprocess.Popen(["python", "app.py"], cwd=ROOT, env=stack.environ, stderr=subprocess.PIPE)
+    stack.processes.append(web)
+    wait_for(lambda: stack.call("GET", "/health").status == 200)
+    client = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=10)
+    for _ in range(3000):
+        client.request("GET", "/health")
+        assert client.getresponse().read() == b'{"status":"ok"}'
+    assert web.stderr is not None
+    assert b"GET /health" in os.read(web.stderr.fileno(), 1_000_000)
+    client.request("GET", "/health")
+    assert client.getresponse().status == 200
+    client.close()
+    wait_for(lambda: b"event=log_lines_dropped count=" in os.read(web.stderr.fileno(), 1_000_000), 10)
+    web.terminate()
+    assert web.wait(10) is not None
+    web.stderr.close()
 
 
 def test_an_idle_worker_leaves_without_its_redis(new_stack: Callable[..., Stack]) -> None:

@@ -75,6 +75,19 @@ def test_a_task_whose_pages_are_as_expected_passes(project: Project, site: str) 
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_task_that_tests_the_runner_looks_where_it_is(project: Project, site: str) -> None:
+    task = toml("http://127.0.0.1:9", 'url = "/a"\nexpect = ["this is /a"]').replace(':9/"', ':9/first"')
+    project.add_task("t", toml=f"tests_the_runner = true\n{task}")
+    run_cli(project, "t", BUGNINJA_RUNNER_URL=site)
+    run_cli(project, "t")
+    project.add_task("u", toml=task)
+    run_cli(project, "u", BUGNINJA_RUNNER_URL=site)
+    (moved, still), (other,) = documents(project), [json.loads(path.read_text()) for path in project.traversals("u")]
+    assert sorted([moved["start_url"], still["start_url"]]) == sorted([f"{site}/first", "http://127.0.0.1:9/first"])
+    assert {document["start_url"]: document["status"] for document in (moved, still)}[f"{site}/first"] == "SUCCESSFUL"
+    assert other["start_url"] == "http://127.0.0.1:9/first"
+
+
 @pytest.mark.parametrize(
     ("page", "fault"),
     [

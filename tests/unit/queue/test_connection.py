@@ -3,6 +3,8 @@
 import time
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from redis import Redis
 from redis._parsers.base import BaseParser
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -10,13 +12,17 @@ from redis.exceptions import ReadOnlyError, ResponseError
 
 from jobs.queue.connection import (
     ANSWER_SECONDS,
+    CHECKS,
     Leaving,
+    PatientRedis,
     PatientRetry,
     impatient,
     printable_url,
     refuses,
     stop_waiting,
 )
+from runner.errors import SettingsError
+from runner.settings import read_settings
 
 
 @pytest.mark.parametrize(
@@ -25,10 +31,86 @@ from jobs.queue.connection import (
         ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
         ("rediss://user:hunter2@host/1", "rediss://host:6379/1"),
         ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+        ("unix://:hunter2@/run/redis.sock?db=1", "unix:///run/redis.sock"),
+        ("redis://[::1]/0?password=hunter2", "redis://[::1]:6379/0"),
+        ("redis://:pa#hunter2@h/0", "REDIS_URL"),
     ],
 )
 def test_a_url_is_shown_without_its_secrets(url: str, printable: str) -> None:
     assert printable_url(url) == printable
+
+
+POSITIONS = (
+    "redis://:{}@h/0",
+    "redis://user:{}@h/0",
+    "redis://{}@h/0",
+    "rediss://{}:x@h",
+    "redis://h/0?password={}",
+    "redis://h?db=1&password={}",
+    "unix://:{}@/run/redis.sock",
+    "unix:///run/redis.sock?password={}",
+    "redis://{}:6379/0?db=x",
+    "http://:{}@h",
+    "{}",
+)
+
+
+@given(st.sampled_from(POSITIONS), st.text("#?/@:&=%[]ab1"), st.text("#?/@:&=%[]ab1"))
+@example("redis://:{}@h/0", "pa#", "")
+@example("redis://{}@h/0", "", "/")
+@example("redis://user:{}@h/0", "1?", "=")
+@example("unix://:{}@/run/redis.sock", "pa/", "")
+@example("redis://{}@h/0", "", "?a=")
+def test_no_password_is_shown_wherever_it_is_in_the_url(position: str, before: str, after: str) -> None:
+    url = position.format(f"{before}hunter2{after}")
+    try:
+        read_settings({"REDIS_URL": url}, CHECKS)
+        said = printable_url(url)
+    except SettingsError as error:
+        said = str(error)
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h/0?foo=bar",
+        "redis://h/0?socket_timeout=abc",
+        "redis://h/0?db=-1",
+        "redis://h/0?db=x",
+        "redis://h/0?protocol=9",
+        "redis://h/0?timeout=1",
+        "redis://h/0?retry=3",
+        "redis://h/0?decode_responses=1",
+        "redis://h/0?ssl_cert_reqs=none",
+        "rediss://h/0?ssl_cert_reqs=klingon",
+        "unix:///run/redis.sock?ssl_cert_reqs=none",
+    ],
+)
+def test_an_option_that_would_be_found_wrong_later_is_refused_at_the_start(url: str) -> None:
+    with pytest.raises(SettingsError, match="REDIS_URL must be a URL with no options but those of redis-py"):
+        read_settings({"REDIS_URL": url}, CHECKS)
+    with pytest.raises(SystemExit, match="REDIS_URL must be a URL with no options but those of redis-py"):
+        PatientRedis.from_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "redis://h/0?socket_timeout=5&client_name=x&db=3",
+        "redis://h?username=u&password=p",
+        "rediss://h/0?ssl_cert_reqs=none",
+        "unix:///run/redis.sock?db=1",
+    ],
+)
+def test_an_option_that_works_is_taken(url: str) -> None:
+    read_settings({"REDIS_URL": url}, CHECKS)
+
+
+def test_a_worker_without_a_usable_url_leaves_with_a_sentence() -> None:
+    with pytest.raises(SystemExit, match=r"^REDIS_URL must be a URL that ends with the number of a database"):
+        PatientRedis.from_url("redis://h/hunter")
 
 
 @pytest.mark.parametrize(

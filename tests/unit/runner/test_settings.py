@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import SettingsError
-from runner.settings import VARIABLES, Settings, read_settings
+from runner.settings import SECRET, VARIABLES, Rejected, Settings, read_settings
 from tests.stack import ROOT
 
 
@@ -40,9 +40,26 @@ def test_settings_cannot_be_changed() -> None:
     [
         ("REDIS_URL", "localhost:6379", "a URL such as redis://"),
         ("REDIS_URL", "redis://127.0.0.1:99999/0", "a port"),
+        ("REDIS_URL", "redis://127.0.0.1:0/0", "a port"),
+        ("REDIS_URL", "redis://h/abc", "a database"),
+        ("REDIS_URL", "redis://h/-1", "a database"),
+        ("REDIS_URL", "redis://h/1/2", "a database"),
+        ("REDIS_URL", "redis:///0", "a URL such as redis://"),
+        ("REDIS_URL", "unix://", "a URL such as redis://"),
+        ("REDIS_URL", "redis://[::1", "can be parsed"),
+        ("REDIS_URL", "redis://:pa#ss@h/0", "%23"),
+        ("REDIS_URL", "redis://:pa/ss@h/0", "%2F"),
+        ("REDIS_URL", "redis://:pa?ss@h/0", "%3F"),
         ("PROJECT_ROOT", "/nowhere/at/all", "an existing folder"),
+        ("PROJECT_ROOT", "/etc/passwd", "an existing folder"),
+        ("PROJECT_ROOT", "/" + "x" * 300, "too long"),
+        ("PROJECT_ROOT", "~nobody-of-this-name/x", "a path that leads somewhere"),
+        ("REDIS_DATA", "~nobody-of-this-name/x", "a path that leads somewhere"),
         ("RUNNER_COMMAND", "bugninja run 'x", "a command line"),
         ("RUNNER_COMMAND", "bugninja run", "{task_id}"),
+        ("RUNNER_COMMAND", "bugninja run {task_id} {run}", "{task_id} and {run_id} (not {run})"),
+        ("RUNNER_COMMAND", "bugninja run {task_id} {traversal_id}", "(not {traversal_id})"),
+        ("RUNNER_REPLAY_COMMAND", "bugninja {traversal_id} {task}", "(not {task})"),
         ("RUN_TIMEOUT", "soon", "an integer from 1 to"),
         ("RUN_TIMEOUT", "0", "an integer from 1"),
         ("RUN_TTL", "59", "an integer from 60"),
@@ -56,6 +73,7 @@ def test_settings_cannot_be_changed() -> None:
         ("PORT", "65536", "from 1 to 65535"),
         ("CORS_ORIGINS", "http://a.example/path", "origins such as"),
         ("CORS_ORIGINS", "*", "origins such as"),
+        ("CORS_ORIGINS", "http://[x", "can be parsed"),
         ("ALLOWED_HOSTS", "a.example:80", "host names without ports"),
         ("ALLOWED_HOSTS", "http://a", "host names without ports"),
         ("LOG_LEVEL", "LOUD", "one of DEBUG, INFO"),
@@ -66,7 +84,8 @@ def test_a_value_that_does_not_fit_is_named_with_what_was_expected(variable: str
         read_settings({variable: value})
     (problem,) = caught.value.problems
     assert problem.startswith(f"{variable} must be ")
-    assert problem.endswith(f", got {value!r}.")
+    shown = "a value that is not repeated here" if variable in SECRET else repr(value)
+    assert problem.endswith(f", got {shown}.")
     assert expectation in problem
 
 
@@ -77,10 +96,86 @@ def test_all_problems_are_named_at_once() -> None:
     assert all(name in str(caught.value) for name in ("PORT", "RUN_TTL", "LOG_LEVEL"))
 
 
-def test_a_password_in_the_redis_url_is_not_repeated() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "redis://h/",
+        "redis://user:p%23ss@h:1/99",
+        "rediss://[::1]:1/0?ssl_cert_reqs=none",
+        "unix:///run/redis.sock",
+        "unix:///run/redis.sock?db=1&password=x",
+    ],
+)
+def test_a_url_of_a_redis_is_kept_as_it_is(url: str) -> None:
+    assert read_settings({"REDIS_URL": url}).redis_url == url
+
+
+@pytest.mark.parametrize(
+    "command", ["x {task_id} ${name} {} '{\"a\": 1}' '{ print }'", "x {task_id} {run_id}", "x --t={task_id}"]
+)
+def test_braces_that_are_no_placeholder_are_left_alone(command: str) -> None:
+    assert read_settings({"RUNNER_COMMAND": command}).runner_command
+
+
+def test_a_replay_may_name_its_task_and_run() -> None:
+    command = "x {traversal_id} {task_id} {run_id}"
+    assert read_settings({"RUNNER_REPLAY_COMMAND": command}).runner_replay_command == tuple(command.split())
+
+
+@pytest.mark.parametrize("name", SECRET)
+def test_what_may_hold_a_secret_is_not_repeated(name: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        read_settings({"REDIS_URL": "http://:hunter2@host"})
+        read_settings({name: "http://:hunter2"})
+    assert name in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path or mode & (os.R_OK | os.X_OK) == 0)
+    with pytest.raises(SettingsError, match=r"PROJECT_ROOT must be a folder that this user can read \(it is read as "):
+        read_settings({"PROJECT_ROOT": str(tmp_path)})
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(SettingsError, match=r"PROJECT_ROOT must be an existing folder \(.*: Permission denied\)"):
+        read_settings({"PROJECT_ROOT": str(tmp_path)})
+
+
+def test_more_checks_are_named_with_the_others() -> None:
+    def check(text: str) -> None:
+        raise Rejected(f"better than {text}")
+
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"PORT": "x", "HOST": "h"}, {"HOST": check})
+    assert caught.value.problems == [
+        "HOST must be better than h, got 'h'.",
+        "PORT must be an integer from 1 to 65535, got 'x'.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:9123"),
+        ("0.0.0.0", "http://127.0.0.1:9123"),
+        ("::", "http://[::1]:9123"),
+        ("::1", "http://[::1]:9123"),
+        ("shop.example", "http://shop.example:9123"),
+    ],
+)
+def test_the_web_process_has_an_address(host: str, url: str) -> None:
+    assert read_settings({"HOST": host, "PORT": "9123"}).base_url == url
+
+
+def test_a_variable_is_printed_or_the_problem_is_said() -> None:
+    command = [sys.executable, "-m", "runner.settings", "QUEUE_NAME"]
+    environ = {**os.environ, "PORT": "x"}
+    done = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("The settings cannot be used:\n  - PORT must be")
 
 
 def test_every_variable_stands_in_the_example_and_in_the_documentation() -> None:
