@@ -38,7 +38,7 @@ from runner.settings import Settings
 
 TICK = 0.25  # seconds between two checks of the deadlines and of requests to stop
 SHUTDOWN_GRACE = 2.0  # seconds that the CLI has to end by itself at shutdown
-HORSE_SECONDS = 3.2  # seconds that the work-horse has for that and for the outcome; honcho kills everything after 5
+HORSE_SECONDS = 3.2  # seconds that the work-horse has for that and for the outcome; jobs.stack kills everything after 5
 JOB_CHECK_SECONDS = 3.0  # between two checks whether Redis still has the job
 REDIS_SECONDS = 0.3  # for which Redis may keep the one waiting who watches the CLI
 MEMORY_SECONDS = 1.0  # between two measurements of the run's memory

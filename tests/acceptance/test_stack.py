@@ -166,15 +166,16 @@ def test_log_lines_that_nobody_reads_hold_up_no_answer(project: Project, new_sta
     for _ in range(3000):
         client.request("GET", "/health")
         assert client.getresponse().read() == b'{"status":"ok"}'
-    assert web.stderr is not None
-    assert b"GET /health" in os.read(web.stderr.fileno(), 1_000_000)
+    stderr = web.stderr
+    assert stderr is not None
+    assert b"GET /health" in os.read(stderr.fileno(), 1_000_000)
     client.request("GET", "/health")
     assert client.getresponse().status == 200
     client.close()
-    wait_for(lambda: b"event=log_lines_dropped count=" in os.read(web.stderr.fileno(), 1_000_000), 10)
+    wait_for(lambda: b"event=log_lines_dropped count=" in os.read(stderr.fileno(), 1_000_000), 10)
     web.terminate()
     assert web.wait(10) is not None
-    web.stderr.close()
+    stderr.close()
 
 
 def test_an_idle_worker_leaves_without_its_redis(new_stack: Callable[..., Stack]) -> None:
