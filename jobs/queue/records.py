@@ -31,7 +31,7 @@ from runner.log import log_event
 from runner.project.adoption import adopted_file
 from runner.project.run_files import RunFiles, is_abandoned
 from runner.project.run_folder import RunFolder
-from runner.project.traversal import Reading
+from runner.project.traversal import Reading, traversal_to_json
 
 
 def read_record(folder: RunFolder) -> RunRecord | None:
@@ -159,16 +159,18 @@ def close_executed(
 ) -> RunRecord:
     """Record the end of a run whose CLI has ended: its traversal, if there is one, has the last word."""
     reading = files.read(record.task_id, record.file_id)
-    if reading.traversal is not None:
-        _keep(files, folder, record, reading)
+    _keep(folder, record, reading)
     outcome = make_outcome(judge(result, reading), reading.traversal, datetime.now(UTC), result)
     return close_run(folder, record, outcome, job)
 
 
-def _keep(files: RunFiles, folder: RunFolder, record: RunRecord, reading: Reading) -> None:
-    """Keep what the traversal says, under the epoch of this owner: another one keeps it under another name."""
+def _keep(folder: RunFolder, record: RunRecord, reading: Reading) -> None:
+    """Keep a copy of the traversal without secrets, if there is one, under the epoch of this owner: another one that
+    takes the run over makes its own."""
+    if reading.traversal is None or reading.modified is None:
+        return
     try:
-        files.keep(folder, record.epoch, reading)
+        folder.keep_traversal(record.epoch, traversal_to_json(reading.traversal), reading.modified)
     except OSError as error:  # a full disk; the run is shown from the CLI's file then
         log_event("traversal_not_kept", level=logging.WARNING, run=record.run_id, error=error.strerror or error)
 

@@ -8,13 +8,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from runner.errors import TraversalBroken
-from runner.files import UNKNOWN, Identity, NotRegular, file_identity, is_folder, is_in_place, read_file, replace_file
+from runner.files import UNKNOWN, Identity, NotRegular, file_identity, is_folder, is_in_place, read_file
 from runner.ids import RunId, TaskId, parse_run_id, parse_task_id
 from runner.project.listings import FolderListings
 from runner.project.project import check_project
 from runner.project.run_folder import RunFolder
 from runner.project.task import task_toml
-from runner.project.traversal import Reading, Traversal, parse_traversal, reading_from_json, reading_to_json
+from runner.project.traversal import Reading, Traversal, parse_traversal
 from runner.project.traversal_name import traversal_run_id
 from runner.redaction import Redactor, Secret
 from runner.secrets import NO_NAMES, SecretNames, read_environment_secrets, read_task_secrets, secrets_of_text
@@ -121,16 +121,11 @@ class RunFiles:
         """
         return self._read(self.traversal_path(task_id, run_id), self.redactor(task_id), last_good)
 
-    def keep(self, folder: RunFolder, epoch: int, reading: Reading) -> None:
-        """Keep what the run's traversal said at its end, without secrets. Raises `OSError`."""
-        replace_file(folder.kept_traversal(epoch), reading_to_json(reading))
-
     def read_kept(self, folder: RunFolder, epoch: int) -> Reading | None:
-        """What was kept by the owner with this epoch; None if there is nothing, or nothing usable."""
-        try:
-            return reading_from_json(read_file(folder.kept_traversal(epoch), self.tasks_root)[0])
-        except (OSError, TraversalBroken):
-            return None
+        """What was kept of the run's traversal by the owner with this epoch, without secrets: those of then, and those
+        of now. None if there is nothing, or nothing usable."""
+        reading = self._read(folder.kept_traversal(epoch), self.redactor(folder.task_id), None)
+        return None if reading.traversal is None else reading
 
     def read_unredacted(self, task_id: TaskId, run_id: RunId) -> Reading:
         """What the run's traversal says now, secrets included: only for counting and judging."""

@@ -1,6 +1,7 @@
 """Where the files of a run are: `tasks/TASK/runs/RUN_ID/` is ours, `tasks/TASK/traversals/` is the CLI's."""
 
 import errno
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -68,9 +69,15 @@ class RunFolder(NamedTuple):
         return self.path / "kept-id"
 
     def kept_traversal(self, epoch: int) -> Path:
-        """What the traversal said when the owner with this epoch recorded the end of the run, without the secrets of
-        then: they may be changed or forgotten later, while the CLI's own file has them for ever."""
+        """A copy of the traversal, made when the owner with this epoch recorded the end of the run, without the secrets
+        of then: they may be changed or forgotten later, while the CLI's own file has them for ever."""
         return self.path / f"traversal-{epoch}.json"
+
+    def keep_traversal(self, epoch: int, content: bytes, modified: float) -> None:
+        """Make that copy, of a file that last changed at `modified` (seconds since 1970). Raises `OSError`."""
+        path = self.kept_traversal(epoch)
+        replace_file(path, content)
+        os.utime(path, (modified, modified))
 
     def read_record(self) -> bytes | None:
         """The record's JSON, or None if this run was never accepted (or was deleted). Raises `OSError`."""

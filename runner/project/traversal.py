@@ -94,17 +94,23 @@ class Reading(NamedTuple):
 NOTHING_YET = Reading(None, None, None)
 
 
-def reading_to_json(reading: Reading) -> bytes:
-    """A reading, to be kept. Its traversal must hold no secret."""
-    return msgspec.json.encode(reading)
-
-
-def reading_from_json(content: bytes) -> Reading:
-    """A reading that was kept. Raises `TraversalBroken`."""
-    try:
-        return msgspec.json.decode(content, type=Reading)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise TraversalBroken(f"it is not what was kept ({error})") from None
+def traversal_to_json(traversal: Traversal) -> bytes:
+    """The traversal as the CLI would have written it, of which `parse_traversal` makes the same one again."""
+    document = {
+        "status": traversal.status,
+        "run_type": "REPLAY" if traversal.is_replay else "AGENTIC",
+        "brain_states": {thought.id: thought for thought in traversal.brain_states},
+        "actions": {
+            f"action_{action.number}": {
+                "brain_state_id": action.brain_state_id,
+                "action": {action.kind: action.parameters},
+                "dom_element_data": {"xpath": action.xpath},
+                "screenshot_filename": action.screenshot,
+            }
+            for action in traversal.actions
+        },
+    }
+    return msgspec.json.encode(document)
 
 
 def parse_traversal(

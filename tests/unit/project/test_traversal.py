@@ -8,7 +8,7 @@ import pytest
 
 from runner.errors import TraversalBroken
 from runner.ids import RunId, TaskId
-from runner.project.traversal import parse_traversal
+from runner.project.traversal import parse_traversal, traversal_to_json
 from runner.project.traversal_name import started_at
 from tests.project import FAULT, PASSED, VISIT, make_action, make_traversal, traversal_bytes
 
@@ -106,3 +106,15 @@ def test_the_time_in_the_name_is_local_time(monkeypatch: pytest.MonkeyPatch) -> 
         time.tzset()
     assert started_at("traverse_99999999_999999_x.json") is None
     assert started_at("else.json") is None
+
+
+@pytest.mark.parametrize("status", ["SUCCESSFUL", "FAILED", "PENDING", None])
+def test_a_traversal_that_is_written_again_is_the_same(status: str | None) -> None:
+    action = make_action(9, "input_text", {"index": 3, "text": "Ada", "xpath": None})
+    action["dom_element_data"] = {"xpath": "html/body/input"}
+    document = make_traversal([VISIT, PASSED, ("wait", {"seconds": 1.5})], status, run_type="REPLAY")
+    document["actions"] |= {"action_9": action, "action_10": {"action": {"no name": {}}}}
+    traversal = parse(document)
+    assert len(traversal.actions) == 5
+    assert parse_traversal(traversal_to_json(traversal)) == traversal
+    assert parse_traversal(traversal_to_json(parse({**document, "run_type": "AGENTIC"}))).is_replay is False

@@ -1,6 +1,5 @@
 """Reading .env files."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -88,5 +87,5 @@ def test_a_file_that_cannot_be_used_is_named_in_a_sentence(tmp_path: Path) -> No
     path.mkdir()
     with pytest.raises(EnvFileBroken) as caught:
         read_env_file(path)
-    assert str(caught.value) == f"my.env cannot be read: {os.strerror(21)}."
+    assert str(caught.value) == "my.env cannot be read: it is no regular file."
     assert caught.value.line is None

@@ -57,10 +57,13 @@ def test_a_run_is_answered_as_its_files_are_now(stack: FakeStack) -> None:
     assert stack.get(run["id"])["failure"]["log_tail"] == ["another end"]
     (path,) = stack.project.traversals("buy")
     path.write_bytes(traversal_bytes([VISIT, VISIT, FAULT], "FAILED"))
-    assert len(stack.get(run["id"])["brain_states"]) == 3
+    assert stack.get(run["id"])["brain_states"] == run["brain_states"], "the run was over"
     (folder / "task_buy.toml").write_text('[task]\nname = "buy"\n[secrets]\nCART = "The cart is empty"\n')
     assert "The cart is empty" not in str(stack.get(run["id"])["brain_states"])
     path.unlink()
+    assert len(stack.get(run["id"])["brain_states"]) == 2
+    (folder / "runs" / run["id"] / "traversal-1.json").unlink()
+    (folder / "runs" / run["id"] / "cli.log").write_text("a third end\n")
     assert stack.get(run["id"])["brain_states"] == []
     shutil.rmtree(folder / "runs" / run["id"])
     assert stack.client.get(f"/test-runs/{run['id']}").status_code == 404
