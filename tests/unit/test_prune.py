@@ -202,3 +202,16 @@ def test_without_redis_nothing_is_deleted(
 def test_settings_that_cannot_be_used_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([], {"RUNS_KEEP": "many"}) == 1
     assert "RUNS_KEEP must be an integer from 0 to 1000000, got 'many'." in capsys.readouterr().err
+
+
+def test_a_folder_that_is_a_link_is_not_emptied(pruned: tuple[FakeStack, str, str], tmp_path: Path) -> None:
+    stack, ours, _ = pruned
+    pruner, plans = old_plans(stack)
+    for name in ("traversals", "videos"):
+        path = stack.settings.tasks_root / "buy" / name
+        path.rename(tmp_path / name)
+        path.symlink_to(tmp_path / name)
+    before = files(tmp_path / "traversals"), files(tmp_path / "videos")
+    assert any(ours in name for name in before[0])
+    assert all(pruner.delete(plan, stack.redis) for plan in plans)
+    assert (files(tmp_path / "traversals"), files(tmp_path / "videos")) == before

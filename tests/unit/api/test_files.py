@@ -1,11 +1,22 @@
 """Logs, pictures and recordings over HTTP."""
 
-import pytest
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
 
+import anyio
+import pytest
+from starlette.requests import Request
+from starlette.types import Message
+
+from jobs.api.files import FileResponse, Span
+from runner.files import file_size
 from tests.unit.fake_stack import FakeStack
 from tests.unit.runs import (
     FRONT_END,
     OTHER,
+    run_folder,
 )
 
 
@@ -114,3 +125,95 @@ def test_a_run_that_printed_nothing_yet_has_an_empty_log_and_an_unknown_one_none
     ) == (200, "")
     assert stack.client.get(f"/test-runs/{OTHER}/log").status_code == 404
     assert stack.client.get("/test-runs/nonsense/log").status_code == 404
+
+
+def open_files(stack: FakeStack) -> list[str]:
+    """The files of tasks that this process has open."""
+    found = []
+    for handle in os.listdir("/dev/fd"):
+        with suppress(OSError):
+            found.append(str(Path(f"/dev/fd/{handle}").readlink()))
+    return [name for name in found if name.startswith(f"{stack.settings.tasks_root}/")]
+
+
+def test_no_answer_leaves_a_file_open(buy: FakeStack, picture: str) -> None:
+    log = f"/test-runs/{buy.run('buy')['id']}/log"
+    run_folder(buy, log.split("/")[2]).log.write_bytes(b"one\ntwo\n")
+    etag = buy.client.get(picture).headers["etag"]
+    with (buy.project.root / picture[1:]).open("rb"):
+        assert open_files(buy) == [str(buy.project.root / picture[1:])]
+    for path in (picture, log):
+        for headers in (
+            {},
+            {"Range": "bytes=1-2"},
+            {"Range": "bytes=900-"},
+            {"If-None-Match": etag},
+            {"If-Range": "x"},
+        ):
+            for method in ("GET", "HEAD"):
+                assert buy.client.request(method, path, headers=headers).status_code in (200, 206, 304, 416)
+                assert open_files(buy) == []
+    for query in ("tail=1", "offset=3", "offset=900"):
+        assert buy.client.get(f"{log}?{query}").status_code == 200
+        assert open_files(buy) == []
+
+
+def test_an_answer_that_cannot_be_made_leaves_no_file_open(
+    buy: FakeStack, picture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.api.files.span_response", lambda *_: 1 / 0)
+    assert buy.client.get(picture).status_code == 500
+    assert open_files(buy) == []
+
+
+@pytest.mark.anyio
+async def test_the_file_of_a_client_that_has_left_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 200_000)
+    file = path.open("rb")
+    response = FileResponse(file, Span(0, 200_000, 200), {}, "text/plain")
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        await anyio.sleep_forever()
+
+    with anyio.fail_after(10):
+        await response({"type": "http"}, receive, send)
+    assert file.closed
+
+
+def test_what_is_replaced_after_it_was_opened_is_served_as_it_was(
+    buy: FakeStack, picture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = buy.project.root / picture[1:]
+
+    def replaced(request: Request, etag: str) -> bool:
+        path.unlink()
+        path.symlink_to(buy.project.root / "tasks" / "buy" / "task_buy.toml")
+        return False
+
+    monkeypatch.setattr("jobs.api.files.etag_matches", replaced)
+    response = buy.client.get(picture)
+    assert (response.status_code, response.content) == (200, bytes(range(200)))
+    assert response.headers["content-length"] == "200"
+    monkeypatch.undo()
+    assert buy.client.get(picture).status_code == 404
+
+
+def test_the_last_lines_and_the_next_offset_fit_together(buy: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that is printed meanwhile is a part of the next answer, and not of both."""
+    run_id = buy.run("buy")["id"]
+    log = run_folder(buy, run_id).log
+    log.write_bytes(b"one\ntwo\n")
+
+    def size_and_grow(file: BinaryIO) -> int:
+        size = file_size(file)
+        with log.open("ab") as more:
+            more.write(b"three\n")
+        return size
+
+    monkeypatch.setattr("jobs.api.files.file_size", size_and_grow)
+    answer = buy.client.get(f"/test-runs/{run_id}/log?tail=1")
+    assert (answer.text, answer.headers["x-next-offset"]) == ("two\n", "8")

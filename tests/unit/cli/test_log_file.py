@@ -1,5 +1,6 @@
 """The log of a run."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,28 @@ def test_a_full_disk_costs_the_log_and_not_the_run(tmp_path: Path, monkeypatch: 
     log.feed(b"two\n")
     log.close()
     assert log.problem == "No space left on device"
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "folder"])
+def test_what_is_no_log_is_not_written_to(tmp_path: Path, kind: str) -> None:
+    path, outside = tmp_path / "cli.log", tmp_path / "outside"
+    outside.write_text("as it was")
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to(outside)
+    else:
+        path.mkdir()
+    with pytest.raises(OSError, match=r"no regular file|not followed|Is a directory"):
+        LogFile(path, Redactor([]))
+    assert outside.read_text() == "as it was"
+
+
+def test_a_log_that_is_there_is_continued(tmp_path: Path) -> None:
+    path = tmp_path / "cli.log"
+    for word in (b"one\n", b"two\n"):
+        log = LogFile(path, Redactor([]))
+        log.feed(word)
+        log.close()
+    assert path.read_text() == "one\ntwo\n"
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -123,6 +123,11 @@ def test_what_else_is_missing_for_a_start_is_named(folder: RunFolder) -> None:
         CliProcess(command(folder, "true"), other, Redactor([]))
     why = "its log cannot be written (No such file or directory)."
     assert str(caught.value) == str(CommandNotStarted("true", why))
+    folder.log.unlink()
+    os.mkfifo(folder.log)
+    with pytest.raises(CommandNotStarted) as caught:
+        CliProcess(command(folder, "true"), folder, Redactor([]))
+    assert str(caught.value) == str(CommandNotStarted("true", "its log cannot be written (it is no regular file)."))
 
 
 def test_it_may_end_by_itself_within_the_grace(start: Start) -> None:

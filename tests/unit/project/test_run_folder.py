@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.errors import NotFound
 from runner.files import locked, replace_file
 from runner.ids import RunId, TaskId
 from runner.project import run_folder
@@ -232,3 +233,47 @@ def test_the_lock_of_a_task_needs_no_run(root: Path, synced: list[int], monkeypa
             raise AssertionError("two have it")
         with pytest.raises(TimeoutError), task_lock(root, TASK):
             raise AssertionError("two have it")
+
+
+def test_whatever_is_called_as_the_record_is_no_missing_one(folder: RunFolder) -> None:
+    folder.create(b"{}")
+    folder.record.unlink()
+    folder.record.symlink_to("nowhere")
+    with pytest.raises(FileExistsError):
+        folder.create(b"[]")
+    with pytest.raises(OSError, match="links are not followed"):
+        folder.read_record()
+    assert folder.record.is_symlink()
+
+
+def test_no_run_is_made_and_nothing_found_in_a_folder_elsewhere(root: Path, folder: RunFolder, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / ".new-x").mkdir(parents=True)
+    (root / "buy" / "runs").symlink_to(elsewhere)
+    with pytest.raises(OSError, match="links are not followed"):
+        folder.create(b"{}")
+    with pytest.raises(OSError, match="links are not followed"):
+        task_lock(root, TASK)
+    assert [*unfinished_folders(root, TASK)] == []
+    assert names(elsewhere) == [".new-x"]
+
+
+def test_a_log_is_empty_as_long_as_it_is_not_there(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        with folder.open_log() as file:
+            assert file.read() == b""
+        folder.path.mkdir(parents=True, exist_ok=True)
+    folder.log.write_bytes(b"printed")
+    with folder.open_log() as file:
+        assert file.read() == b"printed"
+    folder.log.unlink()
+    folder.log.symlink_to("run.json")
+    with pytest.raises(NotFound, match=rf"^The log of run '{RUN}' cannot be read \(links are not followed\)\.$"):
+        folder.open_log()
+
+    def refuse(*_: object) -> None:
+        raise fails(errno.EACCES)
+
+    monkeypatch.setattr(run_folder, "open_file", refuse)
+    with pytest.raises(NotFound, match=r"\(Permission denied\)"):
+        folder.open_log()

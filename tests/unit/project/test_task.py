@@ -8,6 +8,7 @@ import pytest
 from runner.errors import NotFound, TaskBroken
 from runner.ids import TaskId
 from runner.project.task import Geolocation, Viewport, parse_task, read_task
+from runner.secrets import read_task_secrets
 from tests.project import Project
 
 TASK = TaskId("t")
@@ -108,3 +109,25 @@ def test_a_link_out_of_the_project_is_not_followed(project: Project, tmp_path: P
     (inside / "task_inside.toml").symlink_to(outside / "task_outside.toml")
     with pytest.raises(NotFound, match=r"task_inside\.toml is a link"):
         read_task(project.root / "tasks", "inside")
+
+
+def test_a_file_of_a_windows_editor_is_read(project: Project) -> None:
+    folder = project.add_task("t")
+    (folder / "task_t.toml").write_bytes(b"\xef\xbb\xbf" + WHOLE.strip().replace("\n", "\r\n").encode())
+    assert read_task(project.root / "tasks", "t").name == "Order form"
+    secrets = read_task_secrets(folder / "task_t.toml", project.root)
+    assert {"hunter2-secret", "http-secret"} <= {secret.value for secret in secrets}
+    (folder / "task_t.toml").write_bytes(b"\xef\xbb\xbf[task]\r\nname = '\xff'")
+    with pytest.raises(TaskBroken, match="line 2: the file is not UTF-8"):
+        read_task(project.root / "tasks", "t")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("0x" + "f" * 5000, "a number of many digits"), ("-1" + "0" * 18, "a number of many digits"),
+     ("nan", "nan"), ("-inf", "-inf"), ("1.5", "1.5"), ("999999999999999999", "999999999999999999")],
+)  # fmt: skip
+def test_a_number_that_does_not_fit_is_repeated_if_it_is_short(value: str, said: str) -> None:
+    with pytest.raises(TaskBroken) as caught:
+        parse_task(TASK, f"[task]\n[run_config]\nviewport_width = {value}\n", NOW)
+    assert caught.value.problem == f"viewport_width must be an integer from 1 to 100000 (pixels), got {said}."

@@ -1,9 +1,11 @@
 """Traversal files: their content and their names."""
 
 import json
+import math
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from runner.errors import TraversalBroken
@@ -106,6 +108,69 @@ def test_the_time_in_the_name_is_local_time(monkeypatch: pytest.MonkeyPatch) -> 
         time.tzset()
     assert started_at("traverse_99999999_999999_x.json") is None
     assert started_at("else.json") is None
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert started_at("traverse_00010101_000000_x.json") is None
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def with_value(value: bytes) -> bytes:
+    """A traversal with this JSON as the text and as the only parameter of a step."""
+    document = make_traversal([("wait", {"seconds": "HERE"}), PASSED], "SUCCESSFUL")
+    document["brain_states"]["HERE"] = {"memory": "HERE"}
+    content = json.dumps(document).encode()
+    return content.replace(b'"memory": "HERE"', b'"memory": %b' % value).replace(
+        b'"seconds": "HERE"', b'"seconds": %b' % value
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (b"NaN", None),
+        (b"Infinity", None),
+        (b"-Infinity", None),
+        (b"1e999", None),
+        (b'"\\ud800 x"', "\ufffd x"),
+        (b'"\\udfff"', "\ufffd"),
+        (b'"\\ud83d\\ude00 \\ud83d"', "\U0001f600 \ufffd"),
+        (b'"\xff"', "\ufffd"),
+        (b"18446744073709551616", 2**64),
+        (b"-" + b"9" * 4300, 1 - 10**4300),
+        (b"1.5", 1.5),
+    ],
+)
+def test_what_python_writes_is_read_and_can_be_said_in_json(value: bytes, read: Any) -> None:
+    for content in (with_value(value), with_value(value) + b"\n "):
+        traversal = parse_traversal(content)
+        assert traversal.actions[0].parameters == {"seconds": read}
+        assert traversal.brain_states[-1].memory == (read if isinstance(read, str) else "")
+        assert (traversal.success, traversal.status) == (True, "SUCCESSFUL")
+        json.loads(msgspec.json.encode(traversal), parse_constant=pytest.fail)
+
+
+def test_a_name_is_read_as_a_text_is() -> None:
+    content = with_value(b"[NaN]").replace(b'"HERE"', b'"\\ud800"')
+    assert parse_traversal(content).brain_states[-1].id == "\ufffd"
+    document = make_traversal([("wait", {"x": [math.nan, {"y": math.inf}]}), ("wait", {"seconds": math.nan})])
+    assert [action.parameters for action in parse(document).actions] == [{}, {"seconds": None}]
+
+
+def test_a_mark_of_the_order_of_bytes_is_no_part_of_the_text() -> None:
+    content = traversal_bytes([VISIT])
+    assert parse_traversal(b"\xef\xbb\xbf" + content) == parse_traversal(content)
+
+
+def test_half_a_file_is_not_read_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is common while the CLI writes."""
+    monkeypatch.setattr(json, "loads", pytest.fail)
+    for half in (with_value(b"NaN")[:-1], traversal_bytes([VISIT])[:-9], b""):
+        with pytest.raises(TraversalBroken, match=r"^it is not whole JSON \(.+\)$"):
+            parse_traversal(half)
+
 
 
 @pytest.mark.parametrize("status", ["SUCCESSFUL", "FAILED", "PENDING", None])

@@ -1,6 +1,7 @@
 """What is secret, and that none of it leaves."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -325,3 +326,18 @@ def test_a_page_that_hides_a_secret_in_an_element_path_does_not_show_it(stack: F
     shown = stack.client.get(f"/test-runs/{OTHER}").text
     assert "hunter2" not in shown
     assert "//input[@value='<secret>" in shown
+
+
+def test_the_env_file_of_the_project_may_be_a_link_to_a_file(tmp_path: Path) -> None:
+    """The CLI follows it, so its secrets must be known."""
+    env, elsewhere = tmp_path / "project" / ".env", tmp_path / "elsewhere"
+    env.parent.mkdir()
+    elsewhere.write_bytes(b"\xef\xbb\xbfOPENAI_API_KEY=from-elsewhere\n")
+    env.symlink_to(elsewhere)
+    found = {secret.name: secret.value for secret in read_environment_secrets({}, env.parent)}
+    assert found["OPENAI_API_KEY"] == "from-elsewhere"
+    elsewhere.unlink()
+    os.mkfifo(elsewhere)
+    assert [secret.name for secret in read_environment_secrets({}, env.parent)] == ["PROJECT_ROOT"]
+    env.unlink()
+    assert [secret.name for secret in read_environment_secrets({}, env.parent)] == ["PROJECT_ROOT"]

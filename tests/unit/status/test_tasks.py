@@ -1,6 +1,7 @@
 """Tasks and the project."""
 
 import json
+import os
 
 import pytest
 
@@ -21,6 +22,7 @@ ODD_TASKS = {
     "wide": "[task]\n[run_config]\nviewport_width = 99999999999999999999\n",
     "far": "[task]\n[run_config.geolocation]\nlatitude = 1" + "0" * 400 + "\nlongitude = 1\n",
     "nan": "[task]\n[run_config.geolocation]\nlatitude = nan\nlongitude = inf\n",
+    "hex": "[task]\nname = 0x" + "f" * 5000,
     "nested": "[task]\nx = " + "[" * 2000 + "]" * 2000,
 }
 
@@ -167,9 +169,10 @@ def test_odd_task_files_spoil_nothing_for_the_others(stack: FakeStack) -> None:
     (tasks / "alias").symlink_to("good")
     write_run(tasks / "good", "20260101_080000", by_hand("a"), traversal_bytes([PASSED], "SUCCESSFUL"))
     (stack.project.root / "bugninja.toml").write_text("x = " + "9" * 5000)
-    listed_tasks = {task["id"]: task["error"] for task in stack.client.get("/tasks").json()["items"]}
+    answer = json.loads(stack.client.get("/tasks").content, parse_constant=pytest.fail)
+    listed_tasks = {task["id"]: task["error"] for task in answer["items"]}
     assert set(listed_tasks) == {*ODD_TASKS, "folder", "good"}, "a link is none"
-    assert {name for name, error in listed_tasks.items() if error} == {"digits", "wide", "nested", "folder"}
+    assert {name for name, error in listed_tasks.items() if error} == {"digits", "wide", "hex", "nested", "folder"}
     assert ids(listed(stack)) == [by_hand("a")]
     project_id = stack.client.get("/project").json()["id"]
     for path in ("/browser-types", f"/browser-configs/project/{project_id}", f"/secret-values/project/{project_id}"):
@@ -215,3 +218,17 @@ def test_a_task_that_is_deleted_during_a_listing_hides_no_other(
     assert {task["id"] for task in stack.client.get("/tasks").json()["items"]} == {"bad", "good"}
     monkeypatch.setattr("runner.project.catalog.TaskCatalog._broken", lambda self, *_: self._get("nothing"))
     assert [task["id"] for task in stack.client.get("/tasks").json()["items"]] == ["good"]
+
+
+def test_the_project_is_read_however_it_was_written(stack: FakeStack) -> None:
+    path = stack.project.root / "bugninja.toml"
+    path.write_bytes(b'\xef\xbb\xbf[project]\r\nname = "shop"\r\n')
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    project = stack.client.get("/project").json()
+    assert (project["name"], project["updated_at"]) == ("shop", "2001-09-09T01:46:40Z")
+    path.write_text("name =")
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    project = stack.client.get("/project").json()
+    assert (project["name"], project["updated_at"]) == ("project", "2001-09-09T01:46:40Z")
+    stack.project.root.rename(stack.project.root.with_name("moved"))
+    assert stack.client.get("/project").json()["updated_at"] == "1970-01-01T00:00:00Z"
