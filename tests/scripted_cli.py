@@ -2,7 +2,7 @@
 
 Words, performed one after the other: `visit`, `pass`, `fail`, `failed-status`, `empty-failed` (traversal writes),
 `sleep:S`, `print:TEXT`, `flood:MB`, `exit:N`, `kill`, `half`, `list`, `deep`, `garbage`, `child` (a process in a session
-of its own), `deaf` (ignores SIGTERM), `environ` (prints it), `wait:FILE` (until the file exists), `other-id:ID` (from
+of its own), `deaf` (ignores SIGTERM; `deaf:TEXT` prints this then), `environ` (prints it), `wait:FILE` (until the file exists), `other-id:ID` (from
 here on another file is written), `name-file` (prints the file's name), `argv` (prints the words it was started with),
 `keep-id` (says that it has our ID, as the shim does), `touch-stop` (requests its own stop), `panel:TITLE` (prints a panel), `note:WORD` (adds the run's ID and the word to the file `notes`), `think:TEXT` (a step with this text),
 `orphan` (a process that ignores SIGTERM, with no parent, no environment and a session of its own: its PID is in the file
@@ -114,7 +114,7 @@ def perform(writer: Writer, word: str, value: str) -> None:
     elif word == "eat":
         EATEN.append(os.urandom(1_000_000) * int(value))
     elif word == "deaf":
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, (lambda *_: print(value, flush=True)) if value else signal.SIG_IGN)
     elif word == "environ":
         print(json.dumps(dict(os.environ)), flush=True)
     elif word == "wait":

@@ -138,7 +138,7 @@ class Execution:
                 time.monotonic(), self._activity(process), process.memory
             )
             if interruption is not None:
-                return process.end(self._grace()), interruption
+                return process.end(self._settings.stop_grace, self._longest_grace), interruption
             self._maintain()
         return process_exit, None
 
@@ -165,10 +165,9 @@ class Execution:
             return SHUT_DOWN
         return None if self._worker_pid in (os.getppid(), os.getpid()) else WORKER_DIED
 
-    def _grace(self) -> float:
-        """Seconds that the CLI has to end by itself."""
-        grace = self._settings.stop_grace
-        return min(grace, SHUTDOWN_GRACE) if self._leaving() else grace
+    def _longest_grace(self) -> float:
+        """Seconds that the CLI may have at most to end by itself."""
+        return SHUTDOWN_GRACE if self._leaving() else math.inf
 
     def _activity(self, process: CliProcess) -> object:
         """Another value whenever the CLI has printed something or written a step."""

@@ -43,6 +43,7 @@ POP_SECONDS = 1  # how long one blocking pop waits, and so how long an idle work
 NO_RECORD = "PROJECT_ROOT has no record of the run; was it deleted, or has the web process another PROJECT_ROOT?"
 UNUSABLE_SECONDS = 1.0  # from one try to read a queue that cannot be read to the next
 LEAVE_SECONDS = HORSE_SECONDS + 0.2  # after which a worker that leaves waits for nothing any more
+CLOSING_SECONDS = 0.2  # unless it is just ending what the work-horse has left
 
 
 class JobEnder(Worker):
@@ -236,6 +237,8 @@ class RunWorker(Worker):
         if not self._background.has_left(LEAVE_SECONDS - HORSE_SECONDS):
             if self._claimed is not None:
                 self._close_after_horse(self._claimed, save=False)
+            if self._background.has_left(CLOSING_SECONDS):
+                return
             log_event("left_without_redis", level=logging.WARNING, worker=self.name)
             os._exit(0)
 

@@ -5,12 +5,13 @@ A process group is not enough: Bugninja 0.1.6 starts its browser in a session of
 a copy of a project has runs with the same IDs. What has cleared its environment is found among our own `Children`.
 """
 
+import math
 import os
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from runner.project.run_folder import RunFolder
 from runner.redaction import Redactor
 
 SWEEP_SECONDS = 2.0  # until a process that was sent SIGKILL is expected to be gone
+LOOK_SECONDS = 0.25  # between two looks at how long a process may still take to end by itself
 CHUNK_BYTES = 64 * 1024
 
 
@@ -89,16 +91,25 @@ class CliProcess:
             return None
         return _process_end(code)
 
-    def end(self, grace: float) -> ProcessExit:
-        """End it and all its descendants: SIGTERM to its group, `grace` seconds, then SIGKILL to whatever is left."""
+    def end(self, grace: float, at_most: Callable[[], float] = lambda: math.inf) -> ProcessExit:
+        """End it and all its descendants: SIGTERM to its group, `grace` seconds, then SIGKILL to whatever is left.
+        `at_most` tells how many seconds these may be at most, and may say less while they pass."""
         family = run_processes(self._folder) | _descendants([self._process])
         self._signal_group(signal.SIGTERM)
-        ended = self.wait(grace)
+        ended = self._wait_within(grace, at_most)
         if ended is None:
             self._signal_group(signal.SIGKILL)
             ended = self.wait(SWEEP_SECONDS) or ProcessExit(None, "SIGKILL")
         end_processes(self._folder, also=family, children=self._children)
         return ended
+
+    def _wait_within(self, grace: float, at_most: Callable[[], float]) -> ProcessExit | None:
+        began = time.monotonic()
+        while True:
+            left = max(0.0, began + min(grace, at_most()) - time.monotonic())
+            ended = self.wait(min(left, LOOK_SECONDS))
+            if ended is not None or not left:
+                return ended
 
     def clear(self) -> int:
         """End what is left of it after its end, and complete its log. The number of processes that still live."""

@@ -78,14 +78,16 @@ def test_ending_the_worker_while_it_is_stopping_a_run_keeps_the_users_word(
     project: Project, new_stack: Callable[..., Stack]
 ) -> None:
     stack = ready(new_stack(STOP_GRACE="30"))
-    project.add_task("slow", STUBBORN)
+    folder = project.add_task("slow", "orphan child deaf:told print:up visit sleep:120")
     run_id = stack.post("slow")
     wait_for(lambda: stack.run(run_id)["brain_states"])
     stack.call("POST", f"/test-runs/{run_id}/stop")
+    wait_for(lambda: "told" in stack.text(f"/test-runs/{run_id}/log"))
     worker = stack.processes[2]
     worker.terminate()
-    assert worker.wait(8) == 0
+    assert worker.wait(4) == 0
     assert not of_run(stack, run_id)
+    assert not is_alive(int((folder / "orphan.pid").read_text()))
     run = stack.run(run_id)
     assert (run["current_state"], run["reason"]) == ("ERROR", "stopped")
 

@@ -1,6 +1,7 @@
 """The process of the CLI: started, followed, and ended with all that it has started."""
 
 import errno
+import math
 import os
 import subprocess
 import time
@@ -135,6 +136,19 @@ def test_it_may_end_by_itself_within_the_grace(start: Start) -> None:
     began = time.monotonic()
     assert process.end(30) == ProcessExit(7, None)
     assert time.monotonic() - began < 20
+
+
+def test_the_grace_becomes_shorter_when_there_is_no_time_for_it_any_more(start: Start) -> None:
+    process = start("trap '' TERM; echo ready; while :; do sleep 0.01; done")
+    began, told = time.monotonic(), list[float]()
+
+    def at_most() -> float:
+        told.append(math.inf if len(told) < 2 else 0.1)
+        return told[-1]
+
+    assert process.end(60, at_most) == ProcessExit(None, "SIGKILL")
+    assert time.monotonic() - began < 20
+    assert told == [math.inf, math.inf, 0.1]
 
 
 def test_it_is_killed_after_the_grace(start: Start) -> None:

@@ -55,7 +55,7 @@ def leaving(worker: RunWorker, monkeypatch: pytest.MonkeyPatch) -> Iterator[list
     monkeypatch.setattr("jobs.worker.worker.LEAVE_SECONDS", 0.4)
     codes: list[int] = []
     monkeypatch.setattr("jobs.worker.worker.os._exit", codes.append)
-    thread = threading.Thread(target=worker._leave_in_time)
+    thread = threading.Thread(target=worker._leave_in_time, name="leave")
     thread.start()
     yield codes
     worker._background.leave()
@@ -97,6 +97,23 @@ def test_a_worker_that_waits_for_ever_is_ended_and_closes_its_run(
     worker.request_stop(signal.SIGTERM, None)
     wait_for(lambda: leaving, 10, "its end")
     assert (leaving, closed, killed) == ([0], [("r" * 24, False)], [])
+
+
+def test_a_worker_that_is_closing_its_run_in_time_is_not_ended(
+    worker: RunWorker, leaving: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+
+    def close(job: RunJob, *, save: bool) -> None:
+        closed.append(job.id)
+        worker._background.leave()
+
+    monkeypatch.setattr(worker, "_close_after_horse", close)
+    worker._claimed = RunJob("r" * 24, connection=worker.connection)
+    worker.request_stop(signal.SIGTERM, None)
+    wait_for(lambda: closed, 10, "its end")
+    wait_for(lambda: "leave" not in {thread.name for thread in threading.enumerate()}, 10, "the end of its thread")
+    assert leaving == []
 
 
 def test_a_worker_that_redis_forgot_registers_again(worker: RunWorker) -> None:

@@ -1,5 +1,6 @@
 """One run in the hands of a work-horse: with a CLI that does one thing at each tick, and a clock that obeys."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -50,8 +51,8 @@ class Cli:
         self.steps.pop(0)()
         return None
 
-    def end(self, grace: float) -> ProcessExit:
-        self.graces.append(grace)
+    def end(self, grace: float, at_most: Callable[[], float] = lambda: math.inf) -> ProcessExit:
+        self.graces.append(min(grace, at_most()))
         return ProcessExit(None, "SIGTERM")
 
     def clear(self) -> int:
