@@ -73,10 +73,12 @@ class Protocol(HttpToolsProtocol):
                 self._count(len(data), 0)
         except httptools.HttpParserUpgrade:
             self.cycle.keep_alive = False  # it is answered as if it had not asked; what follows it is not HTTP/1.1
-        except httptools.HttpParserError as error:
-            self._refuse_unreadable(error)
-        except TooLarge as error:
-            self.refuse(431, str(error))
+        except (TooLarge, httptools.HttpParserError) as error:
+            limit = error if isinstance(error, TooLarge) else error.__context__  # which a callback has raised
+            if isinstance(limit, TooLarge):
+                self.refuse(431, str(limit))
+            else:
+                self.refuse(400, "The request must be HTTP/1.1 that can be read, got something else.")
         if self._arriving or self.cycle is None or self.cycle.response_complete:
             self._expect()
 
@@ -110,33 +112,30 @@ class Protocol(HttpToolsProtocol):
 
     def refuse(self, status: int, detail: str, linger: float = LINGER_SECONDS) -> None:
         """Close the connection: with this answer where it would be one to the request that is arriving."""
-        if self._refused:
+        if self._refused or self.transport.is_closing():
             return
-        cycle, self._refused = self.cycle, True
+        self._refused = True
         self._expect_nothing()
         self._unset_keepalive_if_required()
         log_event("connection_refused", level=logging.DEBUG, status=status, detail=detail)
-        if cycle is None or (
-            cycle.response_complete if self._arriving != "body" else not (cycle.response_started or self.pipeline)
-        ):
+        if self._may_answer:
             self.transport.write(_answer(status, detail))
-            if linger and self.transport.can_write_eof():
-                self.transport.write_eof()
-        else:
-            linger = 0
-        if cycle is not None and not cycle.response_complete:
-            cycle.disconnected = True
-            cycle.message_event.set()
-        if linger:
+            self.transport.write_eof()
             self.loop.call_later(linger, self.transport.close)
         else:
             self.transport.close()
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
 
-    def _refuse_unreadable(self, error: httptools.HttpParserError) -> None:
-        if isinstance(error.__context__, TooLarge):
-            self.refuse(431, str(error.__context__))
-        else:
-            self.refuse(400, "The request must be HTTP/1.1 that can be read, got something else.")
+    @property
+    def _may_answer(self) -> bool:
+        """Whether the client would take an answer for one to the request that is arriving."""
+        if self.cycle is None:
+            return True
+        if self._arriving == "body":
+            return not self.cycle.response_started and not self.pipeline
+        return self.cycle.response_complete
 
     def _count(self, size: int, lines: int) -> None:
         self._head_bytes += size

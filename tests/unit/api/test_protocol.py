@@ -21,6 +21,8 @@ from tests.waiting import wait_for
 
 HEALTH = get("/health")
 RUNNING = by_hand("00")
+LEFT_OPEN = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+"""For a log whose client has left: its file is closed when Python collects it."""
 POST = b"POST /test-runs/execute-configuration/buy/buy_default HTTP/1.1\r\nHost: localhost\r\n"
 
 
@@ -305,7 +307,7 @@ def test_with_all_connections_in_use_one_more_is_refused(app: object) -> None:
         talks[1].socket.close()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@LEFT_OPEN
 @pytest.mark.parametrize("what", ["body", "wait", "events", "log"])
 def test_a_client_that_leaves_is_one_line_for_debugging(
     app: object, project: Project, caplog: pytest.LogCaptureFixture, what: str
@@ -329,7 +331,7 @@ def test_a_client_that_leaves_is_one_line_for_debugging(
     assert len(left) == 1
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@LEFT_OPEN
 @pytest.mark.skipif(sys.platform != "linux", reason="others have no TCP_USER_TIMEOUT")
 def test_who_takes_nothing_of_what_is_sent_is_given_up(
     app: object, project: Project, monkeypatch: pytest.MonkeyPatch
@@ -355,6 +357,7 @@ def test_the_end_of_the_server_waits_for_no_request_that_is_still_arriving(app: 
         assert answer.status == 503
 
 
+@LEFT_OPEN
 def test_the_end_of_the_server_waits_only_so_long_for_a_client_that_takes_nothing(
     app: object, project: Project
 ) -> None:

@@ -172,7 +172,6 @@ def test_half_a_file_is_not_read_twice(monkeypatch: pytest.MonkeyPatch) -> None:
             parse_traversal(half)
 
 
-
 @pytest.mark.parametrize("status", ["SUCCESSFUL", "FAILED", "PENDING", None])
 def test_a_traversal_that_is_written_again_is_the_same(status: str | None) -> None:
     action = make_action(9, "input_text", {"index": 3, "text": "Ada", "xpath": None})
