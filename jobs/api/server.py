@@ -153,6 +153,7 @@ def make_server(app: ASGIApp, log_level: str, limits: Limits) -> Server:
         loop="uvloop",
         http=http,
         ws="none",
+        lifespan="on",  # "auto" would go on without one that fails
         log_config=None,  # its lines go the way of ours
         log_level=log_level.lower(),
         access_log=log_level == "DEBUG",

@@ -1,5 +1,6 @@
 """The application on a real socket, served by a thread of this process."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,16 +15,21 @@ class Served:
     """A server that runs, and its port."""
 
     def __init__(self, app: Any, limits: Limits, log_level: str) -> None:
-        sockets = listen("127.0.0.1", 0, 100)
-        self.port: int = sockets[0].getsockname()[1]
         self.server: Server = make_server(app, log_level, limits)
-        self.thread = threading.Thread(target=self.server.run, args=[sockets])
+        (listener,) = listen("127.0.0.1", 0, 100)
+        self.port: int = listener.getsockname()[1]
+        self.thread = threading.Thread(target=self._run, args=[listener])
         self.thread.start()
-        wait_for(lambda: self.server.started, 10, "the start of the server")
+        wait_for(lambda: self.server.started or not self.thread.is_alive(), 10, "the start of the server")
+        assert self.server.started
 
     @property
     def connections(self) -> int:
         return len(self.server.server_state.connections)
+
+    def _run(self, listener: socket.socket) -> None:
+        with listener:
+            self.server.run([listener])
 
     def end(self) -> None:
         self.server.should_exit = True
