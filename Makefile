@@ -62,8 +62,8 @@ $(VENV)/installed: pyproject.toml constraints.txt \
 new-venv:
 	@command -v "$(PYTHON)" >/dev/null || \
 		{ echo "Python must be 3.11 or newer, and there is no $(PYTHON): say make run PYTHON=python3.12, or where it is." >&2; exit 1; }
-	@"$(PYTHON)" -c "$(NEW_ENOUGH)" || \
-		{ echo "Python must be 3.11 or newer, got $$("$(PYTHON)" --version 2>&1): say make run PYTHON=python3.12, or so." >&2; exit 1; }
+	@"$(PYTHON)" -c "$(NEW_ENOUGH)" 2>/dev/null || \
+		{ echo "Python must be 3.11 or newer, got $$("$(PYTHON)" --version 2>/dev/null || echo "one that fails"): say make run PYTHON=python3.12, or so." >&2; exit 1; }
 	@"$(PYTHON)" -c "import venv, ensurepip" 2>/dev/null || \
 		{ echo "$(PYTHON) must have venv and pip: install its package, such as python3-venv on Debian and Ubuntu." >&2; exit 1; }
 	@test -w . && { test ! -e $(VENV) || test -w $(VENV); } || \

@@ -88,9 +88,9 @@ def prepare_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         unusable = next((path for path in (folder, *folder.rglob("*")) if not os.access(path, os.R_OK | os.W_OK)), None)
     except OSError as error:
-        raise NotEmbeddable(f"REDIS_DATA must be a folder that can be made, got {folder}: {error.strerror}") from None
+        raise NotEmbeddable(f"REDIS_DATA must be a folder that can be made, got {folder}: {error.strerror}.") from None
     if unusable is not None:
-        raise NotEmbeddable(f"REDIS_DATA must be a folder that this user can write to; {unusable} is none of theirs")
+        raise NotEmbeddable(f"REDIS_DATA must be a folder that this user can write to; {unusable} is not theirs.")
 
 
 def become_server(settings: Settings) -> None:

@@ -96,11 +96,11 @@ def _command(needed: str, *known: str) -> Callable[[str], tuple[str, ...]]:
             words = tuple(shlex.split(text))
         except ValueError as error:
             raise Rejected(f"a command line as a shell would read it ({error})") from None
-        if not any(needed in word for word in words[1:]):
-            raise Rejected(f"a program and its arguments, one of them with {needed} in it")
         unknown = [name for name in PLACEHOLDER.findall(text) if name not in (needed, *known)]
         if unknown:
             raise Rejected(f"a command with no placeholder but {' and '.join((needed, *known))} (not {unknown[0]})")
+        if not any(needed in word for word in words[1:]):
+            raise Rejected(f"a program and its arguments, one of them with {needed} in it")
         return words
 
     return parse

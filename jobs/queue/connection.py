@@ -100,7 +100,7 @@ class PatientRedis(Redis):
     @classmethod
     def from_url(cls, url: str, **kwargs: Any) -> Redis:
         """A connection to a Redis that has answered once; waits for that. Ends the process with a message if the URL
-        cannot be used: this is the first thing of ours that a worker does."""
+        cannot be used, or that Redis cannot: this is the first thing of ours that a worker does."""
         try:
             check_redis_url(url)
             check_options(url)
@@ -112,6 +112,9 @@ class PatientRedis(Redis):
             connection.ping()
         except (RedisConnectionError, RedisTimeoutError) as error:
             log_event("waiting_for_redis", level=logging.WARNING, url=printable_url(url), error=error)
+        except ResponseError as error:
+            if not refuses(error):  # it has no such database, say
+                raise SystemExit(f"Redis at {printable_url(url)} cannot be used: {error}.") from None
         connection.set_retry(PatientRetry())
         connection.ping()
         return connection

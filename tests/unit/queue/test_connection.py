@@ -108,6 +108,20 @@ def test_an_option_that_works_is_taken(url: str) -> None:
     read_settings({"REDIS_URL": url}, CHECKS)
 
 
+def test_a_worker_whose_redis_has_no_such_database_leaves_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ping(connection: Redis) -> None:
+        raise error
+
+    monkeypatch.setattr(Redis, "ping", ping)
+    error: Exception = ResponseError("DB index is out of range")
+    with pytest.raises(SystemExit, match=r"^Redis at redis://h:6379/99 cannot be used: DB index is out of range\.$"):
+        PatientRedis.from_url("redis://:hunter2@h/99")
+    monkeypatch.setattr(Redis, "set_retry", lambda connection, retry: (_ for _ in ()).throw(TimeoutError))
+    error = ResponseError("TRYAGAIN in a moment")
+    with pytest.raises(TimeoutError):
+        PatientRedis.from_url("redis://h/99")
+
+
 def test_a_worker_without_a_usable_url_leaves_with_a_sentence() -> None:
     with pytest.raises(SystemExit, match=r"^REDIS_URL must be a URL that ends with the number of a database"):
         PatientRedis.from_url("redis://h/hunter")

@@ -58,6 +58,7 @@ def test_settings_cannot_be_changed() -> None:
         ("RUNNER_COMMAND", "bugninja run 'x", "a command line"),
         ("RUNNER_COMMAND", "bugninja run", "{task_id}"),
         ("RUNNER_COMMAND", "bugninja run {task_id} {run}", "{task_id} and {run_id} (not {run})"),
+        ("RUNNER_COMMAND", "bugninja run {task}", "(not {task})"),
         ("RUNNER_COMMAND", "bugninja run {task_id} {traversal_id}", "(not {traversal_id})"),
         ("RUNNER_REPLAY_COMMAND", "bugninja {traversal_id} {task}", "(not {task})"),
         ("RUN_TIMEOUT", "soon", "an integer from 1 to"),
