@@ -33,10 +33,10 @@ def open_file(path: Path, root: Path) -> BinaryIO:
     `root` may be a link, since that is a person's own choice; below it no link is followed. Raises `NotRegular` and
     `OSError`. All that is decided about the file is decided by what was opened, not by its name.
     """
-    handle = os.open(root, os.O_RDONLY | os.O_NONBLOCK)
+    handle = _open(root, os.O_RDONLY | os.O_NONBLOCK)
     try:
         for part in path.relative_to(root).parts:
-            below = _open(part, os.O_RDONLY, handle)
+            below = _open(part, os.O_RDONLY | SAFE, handle)
             os.close(handle)
             handle = below
         _check_regular(handle)
@@ -48,7 +48,7 @@ def open_file(path: Path, root: Path) -> BinaryIO:
 
 def open_to_write(path: Path, flags: int) -> int:
     """The handle of a file that is made if it is not there. Raises `NotRegular` for anything else, and `OSError`."""
-    handle = _open(path, flags | os.O_CREAT, None)
+    handle = _open(path, flags | os.O_CREAT | SAFE)
     try:
         _check_regular(handle)
     except BaseException:
@@ -57,14 +57,14 @@ def open_to_write(path: Path, flags: int) -> int:
     return handle
 
 
-def _open(path: Path | str, flags: int, folder: int | None) -> int:
+def _open(path: Path | str, flags: int, folder: int | None = None) -> int:
     try:
-        return os.open(path, flags | SAFE, PRIVATE, dir_fd=folder)
+        return os.open(path, flags, PRIVATE, dir_fd=folder)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise NotRegular(errno.ELOOP, "links are not followed") from None
-        if error.errno == errno.ENXIO:  # a socket, or a FIFO that nobody reads
-            raise NotRegular(errno.ENXIO, "it is no regular file") from None
+        if error.errno in (errno.ENXIO, errno.EOPNOTSUPP):  # a socket, or a FIFO that nobody reads
+            raise NotRegular(error.errno, "it is no regular file") from None
         raise
 
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from runner.env_file import readable_values
-from runner.files import read_if_there
+from runner.errors import SettingsError
+from runner.files import NotRegular, read_if_there
 from runner.redaction import Secret
 from runner.spellings import SHORTEST, is_common
 
@@ -94,9 +95,8 @@ def read_environment_secrets(
     environ: Mapping[str, str], project_root: Path, names: SecretNames = NO_NAMES
 ) -> Iterator[Secret]:
     """Secrets in this process's environment, the project's `.env` and its `bugninja.toml`; and local paths, which
-    answers need not have."""
-    env_file = project_root / ".env"  # may be a link: the CLI would follow it
-    for variables in (environ, readable_values(_read_text(env_file, env_file))):
+    answers need not have. Raises `SettingsError` if the `.env` cannot be read, as the CLI may be able to."""
+    for variables in (environ, readable_values(_read_env_file(project_root / ".env"))):
         yield from (secret for secret in secrets_of_document(dict(variables), names) if len(secret.value) >= SHORTEST)
     yield from secrets_of_document(_toml(_read_text(project_root / "bugninja.toml", project_root)), names)
     yield Secret("PROJECT_ROOT", str(project_root), instead=".")
@@ -132,6 +132,18 @@ def _read_text(path: Path, root: Path) -> str:
     except OSError:
         return ""
     return (content or b"").decode("utf-8-sig", errors="replace")
+
+
+def _read_env_file(path: Path) -> str:
+    """The text of a `.env`, which may be a link: the CLI would follow it."""
+    try:
+        content = read_if_there(path, path) or b""
+    except NotRegular:
+        return ""
+    except OSError as error:
+        problem = f"{path} must be readable, since it may hold secrets, got: {error.strerror}."
+        raise SettingsError([problem]) from None
+    return content.decode("utf-8-sig", errors="replace")
 
 
 def _toml(text: str) -> dict[str, Any]:

@@ -25,10 +25,10 @@ Clean = Callable[[str], str]
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 ACTION_KEY = re.compile(r"action_(\d{1,9})")
-IDENTITY = re.compile(r"[A-Za-z0-9_-]{1,64}")
-ELEMENT = r"[A-Za-z][A-Za-z0-9:_-]{0,63}(?:\[\d{1,9}\])?"
-ELEMENT_PATH = re.compile(rf"/?{ELEMENT}(?:/{ELEMENT}){{0,200}}")  # an XPath without any text of the page
-PICTURE_PATH = re.compile(r"(?:[A-Za-z0-9_-]{1,100}/){0,8}[A-Za-z0-9_-]{1,200}\.(?:png|jpe?g|webp|gif)")
+# The shapes that IDs and paths have in files of 0.1.6; there is no text of a page in them.
+IDENTITY = re.compile(r"[a-z0-9]{24}")
+ELEMENT_PATH = re.compile(r"/?html(?:/[a-z][a-z0-9-]{0,63}(?:\[\d{1,9}\])?){0,200}")
+PICTURE_PATH = re.compile(r"screenshots/[a-z0-9_-]{1,64}/\d{1,9}_[a-z_]{1,64}(?:_\d{8}_\d{6})?\.png")
 SURROGATE = re.compile("[\ud800-\udfff]")
 MAX_TEXT = 100_000  # characters kept of one text of a step
 

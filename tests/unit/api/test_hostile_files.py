@@ -1,16 +1,13 @@
 """What stands in the project in place of a file or a folder: no request hangs, fails, or shows what is outside."""
 
 import errno
-import json
 import os
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx2 as httpx
 import pytest
 
 from jobs.run.record import Outcome, RunRecord, record_to_json
@@ -18,14 +15,12 @@ from jobs.run.state import Origin, Reason, RunType, State
 from runner import files
 from runner.ids import RunId, TaskId
 from tests.project import PASSED, VISIT, Project, traversal_bytes
+from tests.unit.api.asking import MADE, OPEN, OVER, PICTURE, Asker, of
 from tests.unit.fake_stack import FakeStack
 
 PLANTED = "planted-outside"
-SECONDS = 10.0  # for one request
 KINDS = ("good", "fifo", "link", "loop", "folder", "device", "foreign")
-OVER, OPEN, MADE = (RunId(name.ljust(24, "0")) for name in ("over", "open", "made"))
 AT = datetime(2026, 1, 1, tzinfo=UTC)
-PICTURE = "screenshots/run/001.png"
 TRAVERSAL = f"traversals/traverse_20260101_080000_{MADE}.json"
 BOTH = (OVER, OPEN)
 PLACES = (
@@ -40,11 +35,6 @@ PLACES = (
     tuple(f"runs/{run_id}" for run_id in BOTH),
 )
 """What is replaced at once in a task."""
-
-
-def of(run_id: str, task: str) -> RunId:
-    """A run of each task has an ID of its own."""
-    return RunId(f"{run_id[:12]}{task:0<12}")
 
 
 def fill(folder: Path, text: str) -> None:
@@ -87,56 +77,9 @@ def read_tree(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() if path.is_file() else b"" for path in sorted(folder.rglob("*"))}
 
 
-class Asker:
-    """Asks the stack, and takes no answer that says too much, nothing at all, or that the server has failed."""
-
-    def __init__(self, stack: FakeStack) -> None:
-        self._stack = stack
-        self._threads = ThreadPoolExecutor(1)
-
-    def __call__(self, path: str, method: str = "GET", **headers: str) -> httpx.Response:
-        asked = self._threads.submit(self._stack.client.request, method, path, headers=headers)
-        try:
-            response: httpx.Response = asked.result(SECONDS)
-        except TimeoutError:
-            for fifo in filter(Path.is_fifo, self._stack.project.root.rglob("*")):
-                os.close(os.open(fifo, os.O_RDWR | os.O_NONBLOCK))  # lets go who waits there
-            raise AssertionError(f"{method} {path} hangs") from None
-        assert response.status_code != 500, f"{method} {path}: {response.text}"
-        assert PLANTED not in response.text, f"{method} {path}: {response.text}"
-        if method != "HEAD" and "json" in response.headers.get("content-type", ""):
-            json.loads(response.content, parse_constant=pytest.fail)
-        return response
-
-    def everything(self, task: str) -> None:
-        """All that can be asked about a task and its runs."""
-        for run_id in (of(run, task) for run in (OVER, OPEN, MADE)):
-            for path in ("", "/log", "/log?tail=5"):
-                self(f"/test-runs/{run_id}{path}")
-            self(f"/test-runs/{run_id}/log", "HEAD", Range="bytes=0-3")
-        for path in (f"/tasks/{task}", f"/test-runs/test-case/{task}", f"/tasks/{task}/{PICTURE}"):
-            self(path)
-        for path in (
-            f"execute-configuration/{task}/{task}_default",
-            f"replay/{task}/{task}_default",
-            f"{of(OVER, task)}/rerun",
-            f"replay-run/{of(MADE, task)}",
-            f"{of(OPEN, task)}/stop",
-        ):
-            self(f"/test-runs/{path}", "POST")
-
-    def lists(self) -> Any:
-        """The IDs in the list of all runs; everything else that is about all tasks is asked for, too."""
-        for path in ("/tasks", "/project", "/browser-types", "/ready"):
-            self(path)
-        for kind in ("browser-configs", "secret-values"):
-            self(f"/{kind}/project/project")
-        return [item["id"] for item in self("/test-runs?page_size=200").json()["items"]]
-
-
 @pytest.fixture
 def ask(stack: FakeStack) -> Asker:
-    return Asker(stack)
+    return Asker(stack, [PLANTED])
 
 
 @pytest.fixture
@@ -191,9 +134,9 @@ def test_nothing_odd_in_the_place_of_a_file_of_the_project_stops_anything(
         make_odd(project.root / name, kind, tmp_path / name)
     stack = FakeStack(project)
     with stack.client:
-        assert Asker(stack)("/project").json()["name"] == "project"
-        Asker(stack).everything("buy")
-        Asker(stack).lists()
+        assert Asker(stack, [PLANTED])("/project").json()["name"] == "project"
+        Asker(stack, [PLANTED]).everything("buy")
+        Asker(stack, [PLANTED]).lists()
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG])

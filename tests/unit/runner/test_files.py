@@ -6,6 +6,7 @@ import os
 import socket
 import tempfile
 import time
+from contextlib import chdir
 from io import BytesIO
 from pathlib import Path
 
@@ -126,8 +127,8 @@ def make_odd(path: Path, kind: str, target: Path) -> None:
     if kind == "fifo":
         os.mkfifo(path)
     elif kind == "socket":
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(str(path))
+        with chdir(path.parent), socket.socket(socket.AF_UNIX) as server:
+            server.bind(path.name)  # a whole path would be too long
     elif kind == "folder":
         path.mkdir()
     else:

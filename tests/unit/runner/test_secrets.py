@@ -337,6 +337,9 @@ def test_the_env_file_of_the_project_may_be_a_link_to_a_file(tmp_path: Path) -> 
     found = {secret.name: secret.value for secret in read_environment_secrets({}, env.parent)}
     assert found["OPENAI_API_KEY"] == "from-elsewhere"
     elsewhere.unlink()
+    elsewhere.symlink_to(elsewhere)
+    assert [secret.name for secret in read_environment_secrets({}, env.parent)] == ["PROJECT_ROOT"]
+    elsewhere.unlink()
     os.mkfifo(elsewhere)
     assert [secret.name for secret in read_environment_secrets({}, env.parent)] == ["PROJECT_ROOT"]
     env.unlink()
