@@ -152,6 +152,7 @@ def make_server(app: ASGIApp, log_level: str, limits: Limits) -> Server:
         app,
         loop="uvloop",
         http=http,
+        interface="asgi3",
         ws="none",
         lifespan="on",  # "auto" would go on without one that fails
         log_config=None,  # its lines go the way of ours
