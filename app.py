@@ -15,6 +15,7 @@ from jobs.queue.connection import CHECKS
 from jobs.services import Services
 from runner.errors import SettingsError
 from runner.log import configure_logging
+from runner.project.run_files import project_files
 from runner.settings import Settings, read_settings
 
 SWITCH_SECONDS = 0.001  # the longest that a thread which reads files delays the event loop; Python's default is 0.005
@@ -37,6 +38,7 @@ def prepare() -> Settings:
     """The settings of the environment, with this process set up for them. Exits with a sentence for bad ones."""
     try:
         settings = read_settings(os.environ, CHECKS)
+        project_files(settings)
     except SettingsError as error:
         sys.exit(str(error))
     configure_logging(settings.log_level)

@@ -63,6 +63,7 @@ class RunWorker(Worker):
         """As RQ's worker. Ends the process with a message if the settings cannot be used."""
         try:
             self.settings = read_settings(os.environ)
+            self._files = project_files(self.settings)
         except SettingsError as error:
             raise SystemExit(str(error)) from None
         configure_logging(self.settings.log_level)
@@ -92,10 +93,9 @@ class RunWorker(Worker):
     def work(self, *args: Any, **kwargs: Any) -> bool:
         """Work as RQ's worker does, with heartbeats, sweeps and recovery in threads beside it."""
         adopt_orphans()
-        files = project_files(self.settings)
         log_missing(self.settings, os.environ)
         self._background.start("heartbeat", self._beat, HEARTBEAT_SECONDS)
-        self._background.start("sweep", partial(sweep, files, self._impatient), ROUND_SECONDS)
+        self._background.start("sweep", partial(sweep, self._files, self._impatient), ROUND_SECONDS)
         self._background.start("recovery", self._recovery.round, ROUND_SECONDS)
         threading.Thread(target=self._leave_in_time, name="leave", daemon=True).start()
         log_event("working", worker=self.name, queue=self.queues[0].name, project=self.settings.project_root)
@@ -167,14 +167,14 @@ class RunWorker(Worker):
             raise TypeError(f"a job of {type(job)}")
         self._claimed = job  # the heartbeat names it from now on
         try:
-            job.claim = claim_run(project_files(self.settings), job, task_of_job(job), self.name)
+            job.claim = claim_run(self._files, job, task_of_job(job), self.name)
         except NoSuchRun:
             log_event("refused", run=job.id, error=NO_RECORD)
             end_job(self, job.id, NO_RECORD, None)
         except TimeoutError:  # somebody else holds its lock for long: it comes again, after the others
             return_popped(queue, job.id, at_front=False)
         except OSError as error:
-            end_job(self, job.id, close_unstartable(project_files(self.settings), job, error), None)
+            end_job(self, job.id, close_unstartable(self._files, job, error), None)
         else:
             if job.claim is not None:
                 return True
@@ -201,9 +201,8 @@ class RunWorker(Worker):
         """Read the secrets and files of the task once, so that only its first work-horse has to wait for them."""
         task_id = task_of_job(job)
         if task_id is not None:
-            files = project_files(self.settings)
-            files.redactor(task_id)
-            files.traversal_ids(task_id)
+            self._files.redactor(task_id)
+            self._files.traversal_ids(task_id)
 
     def _install_signal_handlers(self) -> None:
         super()._install_signal_handlers()  # type: ignore[no-untyped-call]
@@ -278,7 +277,7 @@ class RunWorker(Worker):
     def _close_after_horse(self, job: Job, *, save: bool) -> None:
         """End what a dead horse left behind; its run has an outcome then. `save` copies it into the job, too."""
         if isinstance(job, RunJob):
-            close_after_horse(project_files(self.settings), job, self._children, save=save)
+            close_after_horse(self._files, job, self._children, save=save)
 
     def _beat(self) -> Iterator[None]:
         """A heartbeat. Its thread does nothing else, so that nothing can delay one."""
@@ -299,4 +298,4 @@ class RunWorker(Worker):
         """Recovery with a connection that does not wait; it ends jobs in this worker's name."""
         queue = make_queue(self._impatient, self.settings.queue_name)
         worker = JobEnder([queue], name=self.name, connection=self._impatient, serializer=queue.serializer)
-        return Recovery(self.settings, worker, project_files(self.settings))
+        return Recovery(self.settings, worker, self._files)
