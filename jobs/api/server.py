@@ -149,10 +149,10 @@ def make_server(app: ASGIApp, log_level: str, limits: Limits) -> Server:
     """The server of this application, which does not listen yet."""
     http: Any = partial(Protocol, limits=limits)
     config = uvicorn.Config(
-        app,
+        lambda: app,
+        factory=True,  # else uvicorn calls the application, to see whether it is one
         loop="uvloop",
         http=http,
-        interface="asgi3",
         ws="none",
         lifespan="on",  # "auto" would go on without one that fails
         log_config=None,  # its lines go the way of ours
