@@ -24,7 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from runner.log import log_event
-from runner.settings import Rejected, check_redis_url
+from runner.values import Rejected, check_redis_url
 
 CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0  # the front end gives up a request after 10 s

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from runner.errors import SettingsError
-from runner.settings import SECRET, VARIABLES, Rejected, Settings, read_settings
+from runner.settings import SECRET, VARIABLES, Settings, read_settings
+from runner.values import Rejected
 from tests.stack import ROOT
 
 
