@@ -18,8 +18,6 @@ from runner.log import configure_logging
 from runner.project.run_files import project_files
 from runner.settings import Settings, read_settings
 
-SWITCH_SECONDS = 0.001  # the longest that a thread which reads files delays the event loop; Python's default is 0.005
-
 
 def create_app(settings: Settings | None = None, connect: Callable[[Settings], Services] = Services.connect) -> ASGIApp:
     """The application; `connect` makes its services when it starts, and they are closed when it ends.
@@ -42,7 +40,6 @@ def prepare() -> Settings:
     except SettingsError as error:
         sys.exit(str(error))
     configure_logging(settings.log_level)
-    sys.setswitchinterval(SWITCH_SECONDS)
     return settings
 
 

@@ -51,7 +51,7 @@ PIECES = [
     b"\x1b]8;;http://x\x07",
     b"\x1bPq\x1b\\",
     b"\r\n",
-    b" | ",
+    b"|",
     b"a\xc3",
 ]
 
