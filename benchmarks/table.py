@@ -55,9 +55,9 @@ def ratio(
     return Figure(name, milliseconds(median(samples)), milliseconds(p95(samples)), value, unit, target)
 
 
-def plain(name: str, value: float, unit: str, target: float | None = None) -> Figure:
+def plain(name: str, value: float, unit: str, target: float | None = None, *, at_least: bool = False) -> Figure:
     """A figure that is no ratio."""
-    return Figure(name, "", "", value, unit, target)
+    return Figure(name, "", "", value, unit, target, at_least)
 
 
 def table(figures: Sequence[Figure]) -> str:

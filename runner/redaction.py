@@ -6,27 +6,21 @@ grows with the length of the text alone, whatever the text and the values are. I
 `<secret>NAME</secret>`, which the front end shows as the name of a secret.
 """
 
-import re
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, compress, count
 from typing import NamedTuple
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation
 
-from runner.spellings import IGNORED, folded, is_common, spellings
-from runner.terminal import clean_text, without_sequences
+from runner.folded import Text, both_readings, part
+from runner.spellings import SHORTEST, is_common, spellings
+from runner.terminal import clean_text
 
 HEAD_BYTES = 16  # of a spelling, by which it is found; the rest is compared then
 BLOCK_BYTES = 64 * 1024  # that are searched at once, which bounds the memory for what is found
-PIECE_BYTES = 1024  # in which a place is looked up
 FAST_HEADS = 4096  # bytes of all heads up to which the faster automaton takes little memory
 LONGEST_WAIT = 64 * 1024  # bytes at the end of a stream that wait for the rest of a secret
 STRICT_BYTES = 8  # a spelling that is shorter may be broken over lines, but not have other white space in it
-HIDDEN = "\v"  # stands for each byte of an escape sequence; it is ignored
-KEPT = bytes(byte not in IGNORED for byte in range(256))  # a 1 for each byte that stays in a folded text
-BEFORE_PATH = re.compile(rb"[\w.\-\]\x80-\xff]\Z")  # what makes it a part of a longer path, or of a URL with a host
-AFTER_PATH = re.compile(rb"[\w\-\x80-\xff]")
 
 
 class Secret(NamedTuple):
@@ -66,84 +60,6 @@ def merged(spans: Iterable[Span]) -> list[Span]:
     return found
 
 
-class Text:
-    """A text, its bytes, and the folded ones, in which escape sequences count for nothing if they are `hidden`."""
-
-    _kept: Sequence[int] = ()  # how many folded bytes there are before each piece
-    _piece: tuple[int, Sequence[int]] = (-1, ())  # the number of a piece, and the places of its folded bytes
-
-    def __init__(self, text: str, *, hidden: bool = True) -> None:
-        plain = without_sequences(text, HIDDEN) if hidden else text
-        self.raw = text.encode("utf-8", "surrogatepass")
-        self._plain = self.raw if plain is text else plain.encode("utf-8", "surrogatepass")
-        self.has_hidden = plain is not text
-        self.folded = folded(self._plain)
-
-    def beginning(self, offset: int) -> int:
-        """Where in the text the character begins whose folded byte has this offset."""
-        place = self._place(offset)
-        while self._is_inside(place):
-            place -= 1
-        return place
-
-    def shown(self, place: int) -> int:
-        """This place, or the beginning of the escape sequence that it is in."""
-        while 0 < place < len(self.raw) and self._hides(place) and self._hides(place - 1):
-            place -= 1
-        return place
-
-    def _hides(self, place: int) -> bool:
-        return self._plain[place] != self.raw[place]
-
-    def _place(self, offset: int) -> int:
-        if not self._kept:
-            pieces = range(0, len(self._plain), PIECE_BYTES)
-            lengths = (len(self._plain[start : start + PIECE_BYTES].translate(None, IGNORED)) for start in pieces)
-            self._kept = [0, *accumulate(lengths)]
-        piece = bisect_right(self._kept, offset) - 1
-        return self._places(piece)[offset - self._kept[piece]]
-
-    def _places(self, piece: int) -> Sequence[int]:
-        if self._piece[0] != piece:
-            start = piece * PIECE_BYTES
-            kept = self._plain[start : start + PIECE_BYTES].translate(KEPT)
-            self._piece = piece, tuple(compress(count(start), kept))
-        return self._piece[1]
-
-    def span(self, start: int, end: int, secret: Secret) -> Span:
-        """The whole characters of the text in which these folded bytes are."""
-        last = self._place(end - 1) + 1
-        while self._is_inside(last):
-            last += 1
-        return Span(self.beginning(start), last, secret)
-
-    def _is_inside(self, place: int) -> bool:
-        """Whether this byte continues the character before it."""
-        return place < len(self.raw) and self.raw[place] & 0xC0 == 0x80
-
-    def is_spread(self, span: Span) -> bool:
-        """Whether there is white space inside the span that no line end or panel explains."""
-        lines = self._plain[span.start : span.end].split(b"\n")
-        return any(b" " in line or b"\t" in line for line in (line.strip(IGNORED) for line in lines))
-
-    def is_part_of_path(self, span: Span) -> bool:
-        """Whether the span is a part of a longer path, or of a URL with a host before it."""
-        before, after = self._plain[max(0, span.start - 1) : span.start], self._plain[span.end : span.end + 1]
-        return bool(BEFORE_PATH.match(before) or AFTER_PATH.match(after))
-
-
-def both_readings(text: str) -> list[Text]:
-    """The text as a terminal shows it and, if that hides anything, as it is: what looks like an escape sequence may
-    also be one that a page has put before a secret, to hide its first characters."""
-    shown = Text(text)
-    return [shown, Text(text, hidden=False)] if shown.has_hidden else [shown]
-
-
-def part(raw: bytes, start: int, end: int) -> str:
-    """The text between two places."""
-    return raw[start:end].decode("utf-8", "surrogatepass")
-
-
 class Spelling(NamedTuple):
     """A folded spelling of a secret, and whether white space belongs to it."""
 
@@ -151,11 +67,11 @@ class Spelling(NamedTuple):
     secret: Secret
     is_strict: bool
 
-    def fits(self, text: Text, span: Span) -> bool:
+    def fits(self, text: Text, start: int, end: int) -> bool:
         """Whether what was found in the folded text is this secret in the text."""
         if self.secret.instead is not None:
-            return not text.is_part_of_path(span)
-        return not (self.is_strict and text.is_spread(span))
+            return not text.is_part_of_path(start, end)
+        return not (self.is_strict and text.is_spread(start, end))
 
 
 class Search:
@@ -193,9 +109,9 @@ class Search:
         for start, beginning in block:
             for spelling in beginning:
                 if text.folded.startswith(spelling.content, start):
-                    span = text.span(start, start + len(spelling.content), spelling.secret)
-                    if spelling.fits(text, span):
-                        yield span
+                    first, last = text.span(start, start + len(spelling.content))
+                    if spelling.fits(text, first, last):
+                        yield Span(first, last, spelling.secret)
 
     def is_beginning(self, content: bytes) -> bool:
         """Whether a spelling begins with this, and goes on."""
@@ -237,14 +153,22 @@ class Redactor:
         whole = self._whole.get(text.strip())
         if whole is not None:
             return whole.stand_in
-        readings = both_readings(text)
-        if not any(search.sees(reading.folded) for search in self._searches for reading in readings):
+        readings = both_readings(text) if len(text) >= SHORTEST else []
+        if not self._see(readings):
             return text
         given, place, raw = [], 0, readings[0].raw
         for span in self.spans(readings):
             given += [part(raw, place, span.start), span.secret.stand_in]
             place = span.end
         return "".join([*given, part(raw, place, len(raw))])
+
+    def _see(self, readings: Iterable[Text]) -> bool:
+        """Whether there may be a secret in any of them."""
+        for reading in readings:  # no generator: this is called for every text that is shown
+            for search in self._searches:
+                if search.sees(reading.folded):
+                    return True
+        return False
 
     def spans(self, readings: Iterable[Text]) -> list[Span]:
         """The places that are secret in any of these readings of a text, in order, none over another."""

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from runner.terminal import PANEL_SIDES
+from runner.folded import folded
 
 SHORTEST = 4  # characters of a value that is also looked for inside other texts
 SHORTEST_LINE = 8  # characters of a line of a longer value that is looked for by itself
@@ -31,17 +31,6 @@ COMMON = frozenset(
     dev development staging production prod
     """.split()  # noqa: SIM905 (a list of words)
 )
-
-# What stands between two characters of a value counts for nothing: white space and line ends, the sides of panels,
-# backslashes, and characters that stand for others that could not be read. All of them as single bytes of UTF-8: with
-# them a few other characters lose a byte, in the text and in the spelling alike.
-IGNORED = bytes(sorted({*b" \t\n\v\f\r|\\", *"\u00a0\ufffd".encode(), *PANEL_SIDES.encode()}))
-LOWER = bytes(range(256)).lower()
-
-
-def folded(content: bytes) -> bytes:
-    """The text as it is compared: without what is ignored, in lower case."""
-    return content.translate(LOWER, IGNORED)
 
 
 def is_common(value: str) -> bool:

@@ -16,7 +16,8 @@ SEQUENCE = re.compile(
 UNFINISHED = re.compile(
     r"(?:(?:\x1b\[|\x9b)[0-?]*[ -/]*|(?:\x1b[PX\]^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x80-\x9f]*\x1b?|\x1b[ -/]*|\r)\Z"
 )
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+CONTROLS = bytes({*range(0x20), 0x7F} - set(b"\t\n"))
+C1_BYTES = re.compile(rb"\xc2[\x80-\x9f]")  # 8-bit control characters in UTF-8
 C1 = re.compile(r"[\x80-\x9f]")
 LONGEST_SEQUENCE = 64 * 1024  # characters of one that may arrive in several parts
 C1_ERRORS = "runner-c1"  # the name of a way to decode UTF-8 in which a lone 8-bit control character stays one
@@ -24,7 +25,9 @@ C1_ERRORS = "runner-c1"  # the name of a way to decode UTF-8 in which a lone 8-b
 
 def clean_text(text: str) -> str:
     """The text as it can be read: without escape sequences and control characters; lines stay."""
-    return CONTROL.sub("", SEQUENCE.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
+    shown = without_sequences(text.replace("\r\n", "\n").replace("\r", "\n"), "")
+    raw = shown.encode("utf-8", "surrogatepass").translate(None, CONTROLS)
+    return (C1_BYTES.sub(b"", raw) if b"\xc2" in raw else raw).decode("utf-8", "surrogatepass")
 
 
 def unfinished_length(text: str) -> int:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.redaction import BLOCK_BYTES, LONGEST_WAIT, RedactedStream, Redactor, Search, Secret, Text
+from runner.folded import Text
+from runner.redaction import BLOCK_BYTES, LONGEST_WAIT, RedactedStream, Redactor, Search, Secret
 from runner.spellings import is_common, spellings
 
 VALUE = 'pa ss"w\\ö/rd&'
