@@ -125,6 +125,7 @@ def large_log(project: Project) -> bytes:
         (b"POST /docs/assets/swagger-ui.css HTTP/1.1\r\nHost: localhost\r\n\r\n", {405}),
         (get("/health", *(f"X-{number}: a" for number in range(HEADERS - 1))), {200}),
         (get("/health", *(f"X-{number}: a" for number in range(HEADERS))), {431}),
+        (get("/health", *[f"X: {'a' * 400}"] * 90), {431}),
         (get("/health", f"X: {'a' * (HEAD_BYTES - 100)}"), {200}),
         (get("/health", f"X: {'a' * HEAD_BYTES}"), {431}),
         (get(f"/health?{'a' * HEAD_BYTES}"), {431}),
@@ -243,6 +244,27 @@ def test_a_connection_on_which_nothing_is_asked_is_closed_without_a_word(app: ob
         assert talk.is_closed()
 
 
+def test_a_request_that_is_given_up_is_over_for_the_application_too(
+    app: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("DEBUG", "bugninja_runner"), serving(app, seconds=0.2) as served:
+        with Talk(served.port, POST + b"Content-Length: 5\r\n\r\nab") as talk:
+            assert talk.answer()
+            assert talk.is_closed()
+        wait_for(lambda: not (served.connections or served.server.server_state.tasks), 5, "the end of the request")
+    assert caplog.text.count("event=connection_refused status=408") == 1
+    assert "client_left" not in caplog.text
+
+
+def test_the_end_of_the_server_does_not_disturb_who_reads_why_it_was_refused(app: object) -> None:
+    with serving(app) as served, Talk(served.port, b"\x00") as talk:
+        answer = talk.answer()
+        assert answer is not None
+        assert answer.detail == "The request must be HTTP/1.1 that can be read, got something else."
+        served.end()
+        assert talk.is_closed()
+
+
 def test_who_is_answered_before_all_is_sent_gets_no_second_answer(app: object) -> None:
     half = b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nab"
     with serving(app, seconds=0.3) as served, Talk(served.port, half) as talk:
@@ -286,7 +308,7 @@ def test_with_all_connections_taken_the_oldest_that_asks_nothing_has_to_go(app: 
         refused = talks[0].answer()
         assert refused is not None
         assert refused.status == 503
-        assert "too many connections" in refused.detail
+        assert refused.detail == "The server has too many connections; try again in a moment."
         for talk in talks[1:]:
             talk.send(HEALTH[9:])
             late = talk.answer()
@@ -361,6 +383,7 @@ def test_the_end_of_the_server_waits_for_no_request_that_is_still_arriving(app: 
         answer = talk.answer()
         assert answer is not None
         assert answer.status == 503
+        assert answer.detail == "The server is being stopped."
 
 
 @LEFT_OPEN
