@@ -162,7 +162,7 @@ def test_what_cannot_be_used_is_said_in_a_sentence(
 
 def test_a_command_is_run_with_the_variables_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "my.env").write_text("A=a b\n")
-    command = [sys.executable, "-m", "jobs.stack", "-e", "my.env", "run", "sh", "-c", 'echo "$A"; exit 7']
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    words = ["-e", str(tmp_path / "my.env"), "run", "sh", "-c", 'echo "$A"; exit 7']
+    command = [sys.executable, "-m", "jobs.stack", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (7, "a b\n", "")
