@@ -1,6 +1,5 @@
 """Connections: what clients may send, how long they may take, and that they may leave."""
 
-import gc
 import logging
 import re
 import select
@@ -22,7 +21,6 @@ from tests.waiting import wait_for
 
 HEALTH = get("/health")
 RUNNING = by_hand("00")
-LEFT_OPEN = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 """For a log whose client has left: its file is closed when Python collects it."""
 POST = b"POST /test-runs/execute-configuration/buy/buy_default HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -335,7 +333,6 @@ def test_with_all_connections_in_use_one_more_is_refused(app: object) -> None:
         talks[1].socket.close()
 
 
-@LEFT_OPEN
 @pytest.mark.parametrize("what", ["body", "wait", "events", "log"])
 def test_a_client_that_leaves_is_one_line_for_debugging(
     app: object, project: Project, caplog: pytest.LogCaptureFixture, what: str
@@ -354,12 +351,10 @@ def test_a_client_that_leaves_is_one_line_for_debugging(
             wait_for(lambda: served.server.server_state.tasks, 5, "the request in the application")
         talk.socket.close()
         wait_for(lambda: not (served.connections or served.server.server_state.tasks), 5, "the end of the request")
-    gc.collect()  # the file may be closed only now
     left = [record for record in caplog.records if record.levelname == "DEBUG" and "client_left" in record.message]
     assert len(left) == 1
 
 
-@LEFT_OPEN
 @pytest.mark.skipif(sys.platform != "linux", reason="others have no TCP_USER_TIMEOUT")
 def test_who_takes_nothing_of_what_is_sent_is_given_up(
     app: object, project: Project, monkeypatch: pytest.MonkeyPatch
@@ -371,7 +366,6 @@ def test_who_takes_nothing_of_what_is_sent_is_given_up(
         wait_for(lambda: slow.socket.recv(200_000) and served.connections < 2, 20, "its end", step=0.1)
         assert stuck.socket.recv(1)
         assert slow.socket.recv(1), "who takes a little now and then is not given up"
-    gc.collect()
 
 
 def test_the_end_of_the_server_waits_for_no_request_that_is_still_arriving(app: object) -> None:
@@ -386,7 +380,6 @@ def test_the_end_of_the_server_waits_for_no_request_that_is_still_arriving(app: 
         assert answer.detail == "The server is being stopped."
 
 
-@LEFT_OPEN
 def test_the_end_of_the_server_waits_only_so_long_for_a_client_that_takes_nothing(
     app: object, project: Project
 ) -> None:
@@ -395,4 +388,3 @@ def test_the_end_of_the_server_waits_only_so_long_for_a_client_that_takes_nothin
         began = time.monotonic()
         served.end()
         assert time.monotonic() - began < 4
-    gc.collect()
