@@ -179,12 +179,13 @@ def test_an_application_without_settings_takes_those_of_the_environment(
 ) -> None:
     for name, value in project.environ(API_TOKEN="a-token-of-20-chars!", QUEUE_NAME="q").items():
         monkeypatch.setenv(name, value)
-    interval = sys.getswitchinterval()
-    try:
-        assert callable(create_app())
-        assert sys.getswitchinterval() < interval
-    finally:
-        sys.setswitchinterval(interval)
+    assert callable(create_app())
     monkeypatch.setenv("PORT", "x")
     with pytest.raises(SystemExit, match="PORT must be an integer from 1 to 65535, got 'x'"):
         create_app()
+
+
+def test_a_thread_that_reads_files_delays_the_event_loop_for_a_moment_at_most(stack: FakeStack) -> None:
+    sys.setswitchinterval(0.005)
+    with stack.client:
+        assert sys.getswitchinterval() < 0.005
