@@ -185,7 +185,7 @@ def test_an_application_without_settings_takes_those_of_the_environment(
         create_app()
 
 
-def test_a_thread_that_reads_files_delays_the_event_loop_for_a_moment_at_most(stack: FakeStack) -> None:
+def test_a_thread_that_reads_files_delays_the_event_loop_for_a_moment_at_most(project: Project) -> None:
     sys.setswitchinterval(0.005)
-    with stack.client:
+    with FakeStack(project).client:
         assert sys.getswitchinterval() < 0.005
