@@ -5,12 +5,12 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate, compress, count
 
-from runner.terminal import PANEL_SIDES, without_sequences
+from runner.terminal import C1, CONTROLS, PANEL_SIDES, SEQUENCE, without_controls, without_sequences
 
-# What stands between two characters of a value counts for nothing: white space and line ends, the sides of panels,
-# backslashes, and characters that stand for others that could not be read. All of them as single bytes of UTF-8: with
-# them a few other characters lose a byte, in the text and in the spelling alike.
-IGNORED = bytes(sorted({*b" \t\n\v\f\r|\\", *"\u00a0\ufffd".encode(), *PANEL_SIDES.encode()}))
+# What stands between two characters of a value counts for nothing: white space, line ends, control characters, the
+# sides of panels, backslashes, and characters that stand for others that could not be read. All of them as single bytes
+# of UTF-8: with them a few other characters lose a byte, in the text and in the spelling alike.
+IGNORED = bytes(sorted({*b" \t\n|\\", *CONTROLS, *"\u00a0\ufffd".encode(), *PANEL_SIDES.encode()}))
 LOWER = bytes(range(256)).lower()
 PIECE_BYTES = 1024  # in which a place is looked up
 HIDDEN = "\v"  # stands for each byte of an escape sequence; it is ignored
@@ -25,16 +25,15 @@ def folded(content: bytes) -> bytes:
 
 
 class Text:
-    """A text, its bytes, and the folded ones, in which escape sequences count for nothing if they are `hidden`."""
+    """A text, its bytes, and the folded ones, in which escape sequences count for nothing: what is `hidden`."""
 
     _kept: Sequence[int] = ()  # how many folded bytes there are before each piece
     _piece: tuple[int, Sequence[int]] = (-1, ())  # the number of a piece, and the places of its folded bytes
 
-    def __init__(self, text: str, *, hidden: bool = True) -> None:
-        plain = without_sequences(text, HIDDEN) if hidden else text
+    def __init__(self, text: str, hidden: re.Pattern[str] = SEQUENCE) -> None:
+        plain = without_sequences(text, HIDDEN, hidden)
         self.raw = text.encode("utf-8", "surrogatepass")
         self._plain = self.raw if plain is text else plain.encode("utf-8", "surrogatepass")
-        self.has_hidden = plain is not text
         self.folded = folded(self._plain)
 
     def beginning(self, offset: int) -> int:
@@ -75,13 +74,17 @@ class Text:
             last += 1
         return self.beginning(start), last
 
+    def readable(self, start: int, end: int) -> str:
+        """This part without what is hidden, and without control characters."""
+        return without_controls(part(self._plain, start, end))
+
     def _is_inside(self, place: int) -> bool:
         """Whether this byte continues the character before it."""
         return place < len(self.raw) and self.raw[place] & 0xC0 == 0x80
 
     def is_spread(self, start: int, end: int) -> bool:
         """Whether there is white space in this part that no line end or panel explains."""
-        lines = self._plain[start:end].split(b"\n")
+        lines = self._plain[start:end].splitlines()
         return any(b" " in line or b"\t" in line for line in (line.strip(IGNORED) for line in lines))
 
     def is_part_of_path(self, start: int, end: int) -> bool:
@@ -91,10 +94,10 @@ class Text:
 
 
 def both_readings(text: str) -> list[Text]:
-    """The text as a terminal shows it and, if that hides anything, as it is: what looks like an escape sequence may
-    also be one that a page has put before a secret, to hide its first characters."""
-    shown = Text(text)
-    return [shown, Text(text, hidden=False)] if shown.has_hidden else [shown]
+    """The text as a terminal shows it and, if that hides more than control characters, as one shows it that knows no
+    sequences: one may stand before a secret, to hide its first characters."""
+    shown, plain = Text(text), Text(text, C1)
+    return [shown] if shown.folded == plain.folded else [shown, plain]
 
 
 def part(raw: bytes, start: int, end: int) -> str:

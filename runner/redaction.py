@@ -13,8 +13,7 @@ from typing import NamedTuple
 from ahocorasick_rs import BytesAhoCorasick, Implementation
 
 from runner.folded import Text, both_readings, part
-from runner.spellings import SHORTEST, is_common, spellings
-from runner.terminal import clean_text
+from runner.spellings import is_common, spellings
 
 HEAD_BYTES = 16  # of a spelling, by which it is found; the rest is compared then
 BLOCK_BYTES = 64 * 1024  # that are searched at once, which bounds the memory for what is found
@@ -67,6 +66,11 @@ class Spelling(NamedTuple):
     secret: Secret
     is_strict: bool
 
+    @property
+    def is_certain(self) -> bool:
+        """Whether it is the secret wherever it is found in the folded text."""
+        return self.secret.instead is None and not self.is_strict
+
     def fits(self, text: Text, start: int, end: int) -> bool:
         """Whether what was found in the folded text is this secret in the text."""
         if self.secret.instead is not None:
@@ -106,12 +110,17 @@ class Search:
             yield from merged(self._spans(text, block))
 
     def _spans(self, text: Text, block: list[tuple[int, list[Spelling]]]) -> Iterator[Span]:
+        certain = []  # in the folded text; those of a long secret that overlaps itself are too many to look up each
         for start, beginning in block:
             for spelling in beginning:
-                if text.folded.startswith(spelling.content, start):
-                    first, last = text.span(start, start + len(spelling.content))
-                    if spelling.fits(text, first, last):
-                        yield Span(first, last, spelling.secret)
+                end = start + len(spelling.content)
+                if not text.folded.startswith(spelling.content, start):
+                    continue
+                if spelling.is_certain:
+                    certain.append(Span(start, end, spelling.secret))
+                elif spelling.fits(text, *text.span(start, end)):
+                    yield Span(*text.span(start, end), spelling.secret)
+        yield from (Span(*text.span(start, end), secret) for start, end, secret in merged(certain))
 
     def is_beginning(self, content: bytes) -> bool:
         """Whether a spelling begins with this, and goes on."""
@@ -153,7 +162,7 @@ class Redactor:
         whole = self._whole.get(text.strip())
         if whole is not None:
             return whole.stand_in
-        readings = both_readings(text) if len(text) >= SHORTEST else []
+        readings = both_readings(text)
         if not self._see(readings):
             return text
         given, place, raw = [], 0, readings[0].raw
@@ -211,13 +220,13 @@ class RedactedStream:
 
     def _take(self, readings: Sequence[Text], settled: int) -> str:
         """The text up to this place; the rest waits, without what is covered by then."""
-        given, place, raw = [], self._covered, readings[0].raw
+        given, place, shown = [], self._covered, readings[0]
         for span in self._redactor.spans(readings):
             if span.start >= settled:
                 break
             if span.start >= self._covered:
-                given += [clean_text(part(raw, place, span.start)), span.secret.stand_in]
+                given += [shown.readable(place, span.start), span.secret.stand_in]
             place = self._covered = max(self._covered, span.end)
-        given.append(clean_text(part(raw, place, settled)))
-        self._waiting, self._covered = part(raw, settled, len(raw)), max(0, place - settled)
+        given.append(shown.readable(place, settled))
+        self._waiting, self._covered = part(shown.raw, settled, len(shown.raw)), max(0, place - settled)
         return "".join(given)

@@ -76,7 +76,11 @@ def test_no_escape_sequence_hides_a_secret_or_a_part_of_one(pieces: list[bytes],
 @pytest.mark.parametrize(
     ("raw", "text"),
     [
-        (b"\x1b[hunter2 x", "[<secret>S</secret> x"),
+        (b"\x1b[hunter2 x", "<secret>S</secret> x"),
+        (b"hun\x00ter2 hun\x1bter2 hun\xc2\x84ter2 hun\x9bter2", " ".join(4 * ["<secret>S</secret>"])),
+        (b"\x1b]hunter2hun\x07ter2", 2 * "<secret>S</secret>"),
+        (b"\x1b]hunter2hu\x07n\x1b[31mter2", "<secret>S</secret>nter2"),
+        (b"hun\x1b]abc\x1b[31m\x07ter2", "hun]abcter2"),
         (b"hun\x1b]8;;http://" + 3000 * b"y" + b"\x1b\\ter2", "<secret>S</secret>"),
         (b"hun\x9b31mter2", "<secret>S</secret>"),
         (b"hun\x90q12\x9cter2 \xc3\xa9 \xff", "<secret>S</secret> \u00e9 \ufffd"),

@@ -71,6 +71,9 @@ def every(text: str, sign: str) -> str:
         VALUE[:6] + "\x1b]8;;http://x/" + 20_000 * "y" + "\x07" + VALUE[6:],
         VALUE[:6] + "\x1b(B\x1b=" + VALUE[6:],
         VALUE[:6] + "\u00a0\ufffd" + VALUE[6:],
+        VALUE[:6] + "\x00\x07\b\x7f\x84" + VALUE[6:],
+        VALUE[:6] + "\x1b" + VALUE[6:],
+        VALUE[:6] + "\x9b" + VALUE[6:],
     ],
 )
 def test_a_secret_is_found_in_all_its_spellings(spelling: str) -> None:
@@ -123,9 +126,10 @@ def test_short_and_common_values_are_secret_where_they_are_the_whole_text(value:
     assert redactor.text(f"a {value} here") == f"a {value} here"
 
 
-@pytest.mark.parametrize("value", ["abcd", "123456", "1234a", "tests1"])
+@pytest.mark.parametrize("value", ["abcd", "123456", "1234a", "tests1", "ééé", "🔑🔑"])
 def test_other_values_are_secret_anywhere(value: str) -> None:
     assert Redactor([Secret("S", value)]).text(f"a{value}b") == "a<secret>S</secret>b"
+    assert Redactor([Secret("S", value)]).text(value) == "<secret>S</secret>"
 
 
 @pytest.mark.parametrize(
