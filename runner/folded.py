@@ -34,6 +34,7 @@ class Text:
         plain = without_sequences(text, HIDDEN, hidden)
         self.raw = text.encode("utf-8", "surrogatepass")
         self._plain = self.raw if plain is text else plain.encode("utf-8", "surrogatepass")
+        self.hides_something = plain is not text
         self.folded = folded(self._plain)
 
     def beginning(self, offset: int) -> int:
@@ -96,7 +97,10 @@ class Text:
 def both_readings(text: str) -> list[Text]:
     """The text as a terminal shows it and, if that hides more than control characters, as one shows it that knows no
     sequences: one may stand before a secret, to hide its first characters."""
-    shown, plain = Text(text), Text(text, C1)
+    shown = Text(text)
+    if not shown.hides_something:
+        return [shown]
+    plain = Text(text, C1)
     return [shown] if shown.folded == plain.folded else [shown, plain]
 
 
