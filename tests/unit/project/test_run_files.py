@@ -84,3 +84,31 @@ def test_a_change_within_one_tick_of_the_clock_is_seen(files: RunFiles, folder: 
     (folder / f"traverse_20261123_031018_{other}.json").write_bytes(b"")
     os.utime(folder, ns=(stamp, stamp))
     assert files.traversal_path(TASK, other) is not None
+
+
+@pytest.mark.parametrize("depth", [400, 900, 5000])
+def test_what_is_nested_too_deep_is_a_problem_and_no_fault(files: RunFiles, folder: Path, depth: int) -> None:
+    deep = b"[" * depth + b"]" * depth
+    (folder / NAME).write_bytes(b'{"brain_states": {}, "actions": {"action_0": {"action": {"x": {"y": %b}}}}}' % deep)
+    reading = files.read(TASK, RUN)
+    assert reading.problem == (None if depth < 500 else "its JSON is nested too deep")
+
+
+def test_a_file_that_cannot_be_read_leaves_the_last_good_steps_and_its_time(
+    files: RunFiles, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / NAME
+    path.write_bytes(traversal_bytes([VISIT]))
+    good = files.read(TASK, RUN).traversal
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    for error, is_no_file in (
+        (PermissionError(13, "Permission denied"), True),
+        (OSError(5, "Input/output error"), False),
+    ):
+
+        def fail(*_: object, error: OSError = error) -> None:
+            raise error
+
+        monkeypatch.setattr("runner.project.run_files.read_file", fail)
+        why = f"it cannot be read ({error.strerror})"
+        assert files.read(TASK, RUN, good) == (good, why, 1_000_000_000.0, NAME, is_no_file)
