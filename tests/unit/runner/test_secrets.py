@@ -9,8 +9,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runner.errors import SettingsError
 from runner.redaction import Redactor
-from runner.secrets import NO_NAMES, SecretNames, read_environment_secrets, secrets_of_task, secrets_of_traversal
+from runner.secrets import (
+    NO_NAMES,
+    SecretNames,
+    credentials,
+    is_switch,
+    read_environment_secrets,
+    read_task_secrets,
+    secrets_of_document,
+    secrets_of_task,
+    secrets_of_text,
+    secrets_of_traversal,
+)
 from runner.spellings import is_common
 from tests.project import VISIT, Project, make_action, make_traversal, traversal_bytes
 from tests.unit.fake_stack import FakeStack
@@ -104,12 +116,158 @@ def test_a_name_that_contains_a_word_for_it_is_that_of_a_secret(name: str) -> No
 
 
 @pytest.mark.parametrize(
-    "name", ["PATH", "PWD", "OLDPWD", "GIT_AUTHOR_NAME", "HOME", "USER", "PATTERN", "UPDATE", "LANG", ""]
-)
+    "name",
+    ["PATH", "PWD", "OLDPWD", "GIT_AUTHOR_NAME", "AUTHORS", "AUTHOR", "HOME", "USER", "PATTERN", "COMPAT", "DISPATCH",
+     "MONEY", "TAKE", "BROKEN", "STOKED", "SECRECY", "CLASS", "PASTE", "PWM", "CROWD", "COOKING", "ROOKIE", "SOUTH", "AUTO",
+     "HOLDS", "ASN", "LANG", ""],
+)  # fmt: skip
 def test_another_name_is_not(name: str) -> None:
     assert not NO_NAMES.say(name)
     assert SecretNames(also=("x", name.lower() or "*")).say(name)
     assert not SecretNames(also=("*",), never=("*",)).say(name)
+
+
+@pytest.mark.parametrize(
+    ("document", "found"),
+    [
+        ({"secrets": {"A": {"B": "b1", "C": ["c1", {"D": "d1"}]}}}, {("A", "b1"), ("A", "c1"), ("A", "d1")}),
+        ({"secrets": {"N": 4711, "F": 1.5, "T": True, "O": None}}, {("F", "1.5"), ("N", "4711")}),
+        ({"secrets": {"U": "a://b:c@h"}}, {("U", "b"), ("U", "c"), ("U", "b:c"), ("U", "a://b:c@h")}),
+        ({"task": {"http_auth": {"username": "ann"}}}, {("HTTP_AUTH", "ann")}),
+        ({"run_config": {"proxy": {"username": "ann"}}}, {("PROXY", "ann")}),
+        ({"run_config": {"http_auth": {"username": "ann"}}, "task": {"proxy": {"username": "ann"}}}, set()),
+        ({"task": {"api_keys": ["one", ["two"]], "hosts": [{"token": "three", "max_tokens": 4}]}},
+         {("api_keys", "one"), ("api_keys", "two"), ("token", "three")}),
+        ({"task": {"auth": {"kind": "basic", "auth_mode": "required"}}}, set()),
+    ],
+)  # fmt: skip
+def test_a_secret_has_the_name_under_which_the_task_has_it(
+    document: dict[str, Any], found: set[tuple[str, str]]
+) -> None:
+    assert {(secret.name, secret.value) for secret in secrets_of_task(document)} == found
+
+
+@pytest.mark.parametrize(
+    ("document", "found"),
+    [
+        ({"secrets": {"A": {"B": "b1"}}}, {("A", "b1")}),
+        ({"http_auth": {"username": "ann", "password": 12}}, {("HTTP_AUTH", "ann"), ("HTTP_AUTH", "12"), ("HTTP_AUTH", "ann:12")}),
+        ({"http_auth": {"username": "ann", "password": None}}, {("HTTP_AUTH", "ann")}),
+        ({"browser_config": {"http_credentials": {"password": "word"}}}, {("HTTP_AUTH", "word")}),
+        ({"browser_config": {"proxy": {"username": "ann"}}}, {("PROXY", "ann")}),
+        ({"browser_config": {"proxy": {"server": "http://ann@h:1"}}}, {("PROXY", "ann")}),
+        ({"start_url": "http://ann@h/?token=t0k"}, {("START_URL", "ann"), ("token", "t0k")}),
+        ({"browser_config": {"headers": {"X": "one  two three", "N": 3}}},
+         {("X", "one  two three"), ("X", "two"), ("X", "three")}),
+        ({"browser_config": {"extra_http_headers": {"X": "one"}}, "headers": {"Y": "no"}}, {("X", "one")}),
+    ],
+)  # fmt: skip
+def test_a_traversal_names_secrets_of_its_own(document: dict[str, Any], found: set[tuple[str, str]]) -> None:
+    assert {(secret.name, secret.value) for secret in secrets_of_traversal(document)} == found
+
+
+def test_what_the_settings_call_no_secret_is_none_in_a_traversal(tmp_path: Path) -> None:
+    document = {"secrets": {"A": {"HOST": "h1", "B": "b1"}, "HOST": "h2"}, "start_url": "http://ann@h/?token=t0k"}
+    names = SecretNames(never=("host", "start_*"))
+    assert {secret.value for secret in secrets_of_traversal(document, names)} == {"b1"}
+
+
+@pytest.mark.parametrize("word", ["true", "false", "yes", "no", "on", "off", "none", "null", "enabled", "disabled", "required",
+                                  " True\n", "3600", " 99999 "])  # fmt: skip
+def test_what_only_turns_something_on_or_off_or_counts_is_no_secret(word: str) -> None:
+    assert is_switch(word)
+    assert [*secrets_of_document({"TOKEN": word}, NO_NAMES)] == []
+    assert [*secrets_of_text("HOOK", f"http://h/?token={word.strip()}")] == []
+
+
+@pytest.mark.parametrize("word", ["123456", "truest", "-1", "1.5", "admin", "abc"])
+def test_every_other_value_may_be_one(word: str) -> None:
+    assert not is_switch(word)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("postgresql+psycopg2://ann:word@h", ["word", "ann", "ann:word"]),
+        ("S3.a-b://ann@h", ["ann"]),
+        ("HTTP://ann@h", ["ann"]),
+        ("http://a%40b:p%3Aw@h", ["p:w", "a@b", "a@b:p:w"]),
+        ("http://ann:p@ss:word@h", ["p@ss:word", "ann", "ann:p@ss:word"]),
+        ("http://ann:@h", ["ann"]),
+        ("http://:word@h", ["word"]),
+        ("http://h and ann:word@h", []),
+        ("http://h:80 and ann@h", []),
+        ("http://h/ann:word@h", []),
+        ("http://h:80/ann@h", []),
+        ("://ann@h", []),
+        ("1://ann@h", []),
+        ("http:/ann@h", []),
+        ("http://h?token=one and two", ["one"]),
+        ("http://h?token=one#two", ["one"]),
+        ("http://h/a?b=c&token=one&x=two", ["one"]),
+        ("S3.a-b+c://h?token=one", ["one"]),
+        ("http://h and x?token=one", []),
+        ("http://h?a=b?token=one", []),
+        ("://h?token=one", []),
+        ("http://h?token=", []),
+        (' {"token": "one", "x": "two", "y": {"secret": ["three"]}}', ["one", "three"]),
+        ('["token"]', []),
+        ('{"a": ' + "[" * 100_000, []),
+        ("{" * 9, []),
+    ],
+    ids=lambda value: str(value)[:40],
+)  # fmt: skip
+def test_what_is_secret_in_a_text(text: str, values: list[str]) -> None:
+    assert [secret.value for secret in secrets_of_text("X", text)] == values
+    assert {secret.name for secret in secrets_of_text("X", text)} <= {"X", "token", "secret"}
+
+
+def test_what_is_no_text_holds_no_secret() -> None:
+    assert [[*secrets_of_text("X", value)] for value in (None, 3, ["http://ann@h"])] == [[], [], []]
+
+
+def test_a_user_name_and_a_password_are_secret_together_and_apart() -> None:
+    assert [secret.value for secret in credentials("X", "ann", "word")] == ["word", "ann", "ann:word"]
+    assert [secret.value for secret in credentials("X", "ann", "")] == ["ann"]
+    assert [secret.value for secret in credentials("X", "", "word")] == ["word"]
+    assert [secret.name for secret in credentials("X", "ann", "")] == ["X"]
+
+
+def test_the_secrets_of_a_task_are_those_that_its_file_has_now(tmp_path: Path) -> None:
+    path = tmp_path / "buy" / "task_buy.toml"
+    assert read_task_secrets(path, tmp_path) == ()
+    path.parent.mkdir()
+    path.write_bytes(b'\xef\xbb\xbf[secrets]\nA = "word"\nHOST = "h\xff"\n')
+    assert {secret.value for secret in read_task_secrets(path, tmp_path)} == {"word", "h\ufffd"}
+    assert {secret.value for secret in read_task_secrets(path, tmp_path, SecretNames(never=("HOST",)))} == {"word"}
+    for broken in ("[secrets", "a = " + "[" * 100_000):
+        path.write_text(broken)
+        assert read_task_secrets(path, tmp_path) == ()
+    path.unlink()
+    (tmp_path / "elsewhere").write_text('[secrets]\nA = "word"\n')
+    path.symlink_to(tmp_path / "elsewhere")
+    assert read_task_secrets(path, tmp_path) == (), "no link is followed"
+
+
+def test_an_env_file_that_cannot_be_read_stops_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("A_KEY=word")
+    (tmp_path / "bugninja.toml").write_text('api_key = "other-word"')
+    monkeypatch.setattr("runner.files.MAX_BYTES", 3)
+    with pytest.raises(SettingsError) as caught:
+        list(read_environment_secrets({}, tmp_path))
+    assert f"{tmp_path}/.env must be readable, since it may hold secrets, got: it is larger than" in str(caught.value)
+    (tmp_path / ".env").unlink()
+    assert [secret.name for secret in read_environment_secrets({}, tmp_path)] == ["PROJECT_ROOT"]
+
+
+def test_a_variable_is_a_secret_from_four_characters_on(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("C_KEY=wrd\nD_KEY=w0rd\nU=http://u:xyz@h\n")
+    found = read_environment_secrets({"A_KEY": "abc", "B_KEY": "abcd", "HOME": "/ab"}, tmp_path)
+    assert [(secret.name, secret.value) for secret in found] == [
+        ("B_KEY", "abcd"), ("D_KEY", "w0rd"), ("U", "u:xyz"), ("PROJECT_ROOT", str(tmp_path))
+    ]  # fmt: skip
+    found = read_environment_secrets({"HOME": "/abc"}, tmp_path)
+    assert ("HOME", "/abc", "~") in [(secret.name, secret.value, secret.instead) for secret in found]
 
 
 @pytest.mark.parametrize(
