@@ -12,6 +12,8 @@ from runner.errors import TraversalBroken
 from runner.ids import RunId, TaskId
 from runner.project.traversal import parse_traversal, traversal_to_json
 from runner.project.traversal_name import started_at
+from runner.redaction import Redactor, Secret
+from runner.secrets import NO_NAMES, SecretNames
 from tests.project import FAULT, PASSED, VISIT, make_action, make_traversal, traversal_bytes
 
 
@@ -182,3 +184,184 @@ def test_a_traversal_that_is_written_again_is_the_same(status: str | None) -> No
     assert len(traversal.actions) == 5
     assert parse_traversal(traversal_to_json(traversal)) == traversal
     assert parse_traversal(traversal_to_json(parse({**document, "run_type": "AGENTIC"}))).is_replay is False
+
+
+WORD = "hunterword"  # a secret that may stand in an ID and in a path
+
+
+def shown(action: dict[str, Any], names: SecretNames = NO_NAMES) -> Any:
+    """The only action of a traversal that names the secret itself; nobody else does."""
+    document = {"secrets": {"S": WORD}, "brain_states": {}, "actions": {"action_0": action}}
+    return parse_traversal(json.dumps(document).encode(), names=names).actions[0]
+
+
+@pytest.mark.parametrize(
+    ("document", "stand_in"),
+    [
+        ({"secrets": {"S": WORD}}, "S"),
+        ({"http_auth": {"username": WORD}}, "HTTP_AUTH"),
+        ({"browser_config": {"extra_http_headers": {"X": f"Bearer {WORD}"}}}, "X"),
+        ({"start_url": f"http://{WORD}@h/"}, "START_URL"),
+    ],
+)
+def test_the_secrets_that_it_names_itself_are_taken_out_of_all_its_texts(
+    document: dict[str, Any], stand_in: str
+) -> None:
+    said = f"a {WORD} b"
+    action = make_action(0, "wait", {"note": said}, said)
+    action |= {"screenshot_filename": said, "dom_element_data": {"xpath": said}}
+    thought = {key: f"{key} {said}" for key in ("evaluation_previous_goal", "memory", "next_goal")}
+    content = json.dumps({**document, "brain_states": {said: thought}, "actions": {"action_0": action}}).encode()
+    read = parse_traversal(content)
+    clean = f"a <secret>{stand_in}</secret> b"
+    (step,), (state,) = read.actions, read.brain_states
+    assert (step.parameters, step.brain_state_id, step.xpath, step.screenshot) == ({"note": clean}, clean, clean, clean)
+    assert (state.id, state.evaluation_previous_goal) == (clean, f"evaluation_previous_goal {clean}")
+    assert (state.memory, state.next_goal) == (f"memory {clean}", f"next_goal {clean}")
+    whole = parse_traversal(content, None)
+    assert (whole.actions[0].parameters, whole.brain_states[0].memory) == ({"note": said}, f"memory {said}")
+
+
+def test_the_secrets_of_others_are_taken_out_too() -> None:
+    content = traversal_bytes([("wait", {"note": f"{WORD} hunter2-secret"})])
+    read = parse_traversal(content, Redactor([Secret("OTHER", WORD)]))
+    assert read.actions[0].parameters["note"] == "<secret>OTHER</secret> <secret>PASSWORD</secret>"
+
+
+def test_what_the_settings_call_no_secret_stays() -> None:
+    action = make_action(0, "wait", {"note": WORD})
+    assert shown(action, SecretNames(never=("S",))).parameters == {"note": WORD}
+
+
+PIECE = f"/{WORD}"
+USUAL_PATHS = [
+    f"html/{WORD}", f"/html/{WORD}", f"html/body/div[2]/{WORD}", f"html/{WORD}[1]", f"html/{WORD}[123456789]/x",
+    f"html/{WORD}-2b/h1", "html" + PIECE * 200, f"html/{WORD}{'x' * 54}", f"html/z{WORD}", f"html/a{WORD}z",
+]  # fmt: skip
+OTHER_PATHS = [
+    f"xhtml/{WORD}", f"//html/{WORD}", f"htm/{WORD}", f"htmlx/{WORD}", f"html/{WORD}[1234567890]", f"html/{WORD}[]",
+    f"html/{WORD}[x]", f"html/{WORD}[1][2]", f"html/{WORD}[1]x", f"html/2{WORD}", f"html/-{WORD}", f"html/X{WORD}", f"html/{WORD}X",
+    f"html//{WORD}", f"html/{WORD}/", f"html {WORD}", f"html/{WORD} x", f"html/{WORD}_", "html" + PIECE * 201,
+    f"html/{WORD}{'x' * 55}", f"html/{WORD}\n", f"html/body {WORD}", f"html/{WORD}[1", f"html/{WORD}1]", f"html{WORD}", f"id('{WORD}')",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "stays"), [*((path, True) for path in USUAL_PATHS), *((path, False) for path in OTHER_PATHS)]
+)
+def test_only_the_usual_path_of_an_element_is_shown_as_it_is(path: str, stays: bool) -> None:
+    path_shown = shown({**make_action(0, "wait", {}), "dom_element_data": {"xpath": path}}).xpath
+    assert (path_shown == path, WORD in path_shown) == (stays, stays)
+
+
+USUAL_PICTURES = [
+    f"screenshots/{WORD}/1_a.png", f"screenshots/run/001_{WORD}.png", f"screenshots/{WORD}-_09/123456789_a.png",
+    f"screenshots/{WORD}{'x' * 54}/1_a.png", f"screenshots/r/1_{WORD}{'x' * 54}.png", f"screenshots/r/1_z{WORD}_a.png",
+    f"screenshots/run/1_{WORD}_20260101_080000.png", f"screenshots/az{WORD}/1_az.png",
+]  # fmt: skip
+OTHER_PICTURES = [
+    f"/screenshots/{WORD}/1_a.png", f"screenshot/{WORD}/1_a.png", f"screenshots/{WORD} x/1_a.png", f"screenshots/{WORD}.x/1_a.png",
+    f"screenshots/{WORD}X/1_a.png", f"screenshots//1_{WORD}.png", f"screenshots/1_{WORD}.png", f"screenshots/a/{WORD}/1_a.png",
+    f"screenshots/{WORD}/1234567890_a.png", f"screenshots/{WORD}/_a.png", f"screenshots/{WORD}/a_a.png", f"screenshots/{WORD}/1_.png",
+    f"screenshots/{WORD}/1a.png", f"screenshots/{WORD}/1_a1.png", f"screenshots/{WORD}/1_A.png", f"screenshots/{WORD}/1_a.pngx",
+    f"screenshots/{WORD}/1_axpng", f"screenshots/{WORD}/1_a.jpg", f"screenshots/{WORD}/1_a_2026010_080000.png",
+    f"screenshots/{WORD}/1_a_202601011_080000.png", f"screenshots/{WORD}/1_a_20260101_08000.png",
+    f"screenshots/{WORD}/1_a_20260101_0800000.png", f"screenshots/{WORD}/1_a_20260101.png", f"screenshots/{WORD}/1_a_20260101080000.png",
+    f"screenshots/{WORD}/1_a20260101_080000.png", f"screenshots/{WORD}/1_a_20260101_080000_20260101_080000.png",
+    f"screenshots/{WORD}{'x' * 55}/1_a.png", f"screenshots/r/1_{WORD}{'x' * 55}.png", f"screenshots/{WORD}/1_a.png\n", f"{WORD}.png",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "stays"), [*((path, True) for path in USUAL_PICTURES), *((path, False) for path in OTHER_PICTURES)]
+)
+def test_only_the_usual_path_of_a_picture_is_shown_as_it_is(path: str, stays: bool) -> None:
+    path_shown = shown({**make_action(0, "wait", {}), "screenshot_filename": path}).screenshot
+    assert (path_shown == path, WORD in path_shown) == (stays, stays)
+
+
+@pytest.mark.parametrize(
+    ("identity", "stays"),
+    [
+        (f"a0z9{WORD}0123456789", True),
+        (f"{WORD}0123456789012", False),
+        (f"{WORD}012345678901234", False),
+        (f"{WORD}01234567890 2x", False),
+        (f"{WORD}0123456789012X", False),
+        (f"{WORD}0123456789012_", False),
+        (f"{WORD}01234567890123\n", False),
+    ],
+)
+def test_only_the_usual_id_is_shown_as_it_is(identity: str, stays: bool) -> None:
+    assert (WORD in shown(make_action(0, "wait", {}, identity)).brain_state_id) is stays
+    document = {"secrets": {"S": WORD}, "brain_states": {identity: {}}, "actions": {}}
+    assert (WORD in parse(document).brain_states[0].id) is stays
+
+
+@pytest.mark.parametrize(
+    ("key", "number"),
+    [("action_0", 0), ("action_999999999", 999_999_999), ("action_1000000000", None), ("action_", None), ("action_1x", None),
+     ("xaction_1", None), ("action_-1", None), ("action1", None)],
+)  # fmt: skip
+def test_an_action_has_its_number_in_its_key(key: str, number: int | None) -> None:
+    actions = parse({"brain_states": {}, "actions": {key: make_action(0, "wait", {})}}).actions
+    assert [action.number for action in actions] == ([] if number is None else [number])
+
+
+@pytest.mark.parametrize(
+    ("used", "kind", "parameters"),
+    [
+        ({"a": None, "b": {"x": 1}, "c": {"y": 2}}, "b", {"x": 1}),
+        ({"a_1z": {"x": 1}}, "a_1z", {"x": 1}),
+        ({"a" * 64: {"x": 1}}, "a" * 64, {"x": 1}),
+        ({"a" * 65: {"x": 1}, "b": {}}, "b", {}),
+        ({"A": {"x": 1}, "1a": {}, "_a": {}, "": {}, "a-b": {}, "a\n": {}, "aB": {}}, "unknown", {}),
+        ({"a": ["x"]}, "a", {}),
+        ({"a": {"t": "x", "i": 1, "f": 1.5, "b": True, "n": None, "l": [1], "d": {}}}, "a",
+         {"t": "x", "i": 1, "f": 1.5, "b": True, "n": None}),
+        ({"a": {"b" * 64: 1, "c" * 65: 2, "A": 3, "1": 4, "_": 5, "b-c": 6, "a0_z": 7}}, "a", {"b" * 64: 1, "a0_z": 7}),
+        ({"input_text": {"index": 1}}, "input_text", {"index": 1, "text": ""}),
+        ({"input_text": {"text": 5}}, "input_text", {"text": ""}),
+        (["a"], "unknown", {}),
+    ],
+)  # fmt: skip
+def test_an_action_is_of_the_first_kind_that_is_used(used: Any, kind: str, parameters: dict[str, Any]) -> None:
+    (action,) = parse({"brain_states": {}, "actions": {"action_0": {"action": used}}}).actions
+    assert (action.kind, action.parameters) == (kind, parameters)
+    assert (action.brain_state_id, action.xpath, action.screenshot) == ("", None, None)
+
+
+def test_an_element_without_a_path_has_none() -> None:
+    for element in ({}, {"xpath": ""}, {"xpath": 5}, "html/body"):
+        action = {"action": {}, "dom_element_data": element, "screenshot_filename": ""}
+        (read,) = parse({"brain_states": {}, "actions": {"action_0": action}}).actions
+        assert (read.xpath, read.screenshot) == (None, None)
+
+
+def test_no_more_than_so_much_of_a_text_is_kept() -> None:
+    long = "x" * 100_001
+    traversal = parse({"brain_states": {long: {"memory": long}}, "actions": {}})
+    assert [len(text) for text in (traversal.brain_states[0].id, traversal.brain_states[0].memory)] == [100_000] * 2
+
+
+@pytest.mark.parametrize(
+    ("actions", "text"),
+    [([PASSED], "All is well"), ([FAULT], "The cart is empty"), ([PASSED, VISIT], None), ([], None), ([("done", {"text": " \n"})], None),
+     ([("done", {"text": 5})], None), ([("done", {})], None), ([("wait", {"text": "x"})], None)],
+)  # fmt: skip
+def test_the_verdict_is_what_the_agent_said_when_it_was_done(
+    actions: list[tuple[str, dict[str, Any]]], text: str | None
+) -> None:
+    assert parse_traversal(traversal_bytes(actions)).verdict_text == text
+
+
+def test_a_thought_that_is_none_is_left_out() -> None:
+    traversal = parse({"brain_states": {"a": None, "b": [], "c": {"memory": 5}}, "actions": {}})
+    assert [(thought.id, thought.memory) for thought in traversal.brain_states] == [("c", "")]
+
+
+@pytest.mark.parametrize(("content", "name"), [(b"[]", "array"), (b'""', "string"), (b"true", "boolean"), (b"1", "number"),
+                                               (b"1.5", "number"), (b"null", "null")])  # fmt: skip
+def test_json_that_is_no_object_is_called_by_its_name(content: bytes, name: str) -> None:
+    with pytest.raises(TraversalBroken, match=f"^it must hold a JSON object, got a JSON {name}$"):
+        parse_traversal(content)
