@@ -157,6 +157,8 @@ def test_what_python_writes_is_read_and_can_be_said_in_json(value: bytes, read: 
 def test_a_name_is_read_as_a_text_is() -> None:
     content = with_value(b"[NaN]").replace(b'"HERE"', b'"\\ud800"')
     assert parse_traversal(content).brain_states[-1].id == "\ufffd"
+    content = with_value(b"NaN").replace(b'"hunter2-secret"', b'["\\ud800-in-a-list"]')
+    assert parse_traversal(content).success, "secrets are looked for in lists, too"
     document = make_traversal([("wait", {"x": [math.nan, {"y": math.inf}]}), ("wait", {"seconds": math.nan})])
     assert [action.parameters for action in parse(document).actions] == [{}, {"seconds": None}]
 
