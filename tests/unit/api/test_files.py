@@ -10,7 +10,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from jobs.api.files import FileResponse, Span
+from jobs.api.files import FileResponse, Span, parse_range
 from runner.files import file_size
 from tests.unit.fake_stack import FakeStack
 from tests.unit.runs import (
@@ -217,3 +217,97 @@ def test_the_last_lines_and_the_next_offset_fit_together(buy: FakeStack, monkeyp
     monkeypatch.setattr("jobs.api.files.file_size", size_and_grow)
     answer = buy.client.get(f"/test-runs/{run_id}/log?tail=1")
     assert (answer.text, answer.headers["x-next-offset"]) == ("two\n", "8")
+
+
+@pytest.mark.parametrize(
+    ("header", "span", "content_range"),
+    [
+        (None, (0, 10, 200), None),
+        ("", (0, 10, 200), None),
+        ("bytes=0-0", (0, 1, 206), "bytes 0-0/10"),
+        ("bytes=0-", (0, 10, 206), "bytes 0-9/10"),
+        ("bytes=2-5", (2, 6, 206), "bytes 2-5/10"),
+        (" bytes=2-5 ", (2, 6, 206), "bytes 2-5/10"),
+        ("bytes=9-9", (9, 10, 206), "bytes 9-9/10"),
+        ("bytes=9-99", (9, 10, 206), "bytes 9-9/10"),
+        ("bytes=0-999999999999999", (0, 10, 206), "bytes 0-9/10"),
+        ("bytes=-1", (9, 10, 206), "bytes 9-9/10"),
+        ("bytes=-10", (0, 10, 206), "bytes 0-9/10"),
+        ("bytes=-999999999999999", (0, 10, 206), "bytes 0-9/10"),
+        ("bytes=-0", (0, 0, 416), "bytes */10"),
+        ("bytes=10-", (0, 0, 416), "bytes */10"),
+        ("bytes=10-11", (0, 0, 416), "bytes */10"),
+        ("bytes=999999999999999-", (0, 0, 416), "bytes */10"),
+        ("bytes=5-4", (0, 0, 416), "bytes */10"),
+        ("bytes=5-5", (5, 6, 206), "bytes 5-5/10"),
+        ("bytes=-", (0, 10, 200), None),
+        ("bytes=1000000000000000-", (0, 10, 200), None),
+        ("bytes=-1000000000000000", (0, 10, 200), None),
+        ("bytes=0-1,3-4", (0, 10, 200), None),
+        ("bytes 0-1", (0, 10, 200), None),
+        ("xbytes=0-1", (0, 10, 200), None),
+        ("bytes=0-1x", (0, 10, 200), None),
+        ("bytes=1", (0, 10, 200), None),
+        ("0-1", (0, 10, 200), None),
+    ],
+)
+def test_a_range_is_a_part_or_none_or_all(
+    header: str | None, span: tuple[int, int, int], content_range: str | None
+) -> None:
+    found = parse_range(header, 10)
+    assert found == span
+    if content_range:
+        assert found.content_range(10) == content_range
+
+
+@pytest.mark.parametrize("header", ["bytes=0-", "bytes=-1", "bytes=0-0"])
+def test_an_empty_file_has_no_parts(header: str) -> None:
+    assert parse_range(header, 0) == (0, 0, 416)
+    assert parse_range(None, 0) == (0, 0, 200)
+
+
+MEDIA, LOG = {"cache-control": "no-cache"}, {"cache-control": "no-store", "content-type": "text/plain; charset=utf-8"}
+PART, BEYOND = {"Range": "bytes=2-4"}, {"Range": "bytes=900-"}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("what", "query", "sent", "status", "headers"),
+    [
+        ("picture", "", {}, 200, {**MEDIA, "content-length": "200", "content-type": "image/png", "content-range": None}),
+        ("picture", "", PART, 206, {**MEDIA, "content-length": "3", "content-type": "image/png", "content-range": "bytes 2-4/200"}),
+        ("picture", "", BEYOND, 416, {**MEDIA, "content-type": "application/json", "content-range": "bytes */200"}),
+        ("log", "", {}, 200, {**LOG, "content-length": "8", "x-next-offset": "8", "content-range": None}),
+        ("log", "", PART, 206, {**LOG, "content-length": "3", "x-next-offset": "5", "content-range": "bytes 2-4/8"}),
+        ("log", "", BEYOND, 416, {"cache-control": "no-store", "x-next-offset": "8", "content-range": "bytes */8"}),
+        ("log", "?offset=3", PART, 200, {**LOG, "content-length": "5", "x-next-offset": "8", "content-range": None}),
+        ("log", "?offset=0", PART, 200, {**LOG, "content-length": "8", "x-next-offset": "8", "content-range": None}),
+        ("log", "?offset=8", {}, 200, {**LOG, "content-length": "0", "x-next-offset": "8", "content-range": None}),
+        ("log", "?tail=1", PART, 200, {**LOG, "content-length": "4", "x-next-offset": "8", "accept-ranges": None}),
+        ("log", "?tail=1&offset=3", {}, 200, {**LOG, "content-length": "4", "x-next-offset": "8", "accept-ranges": None}),
+    ],
+)  # fmt: skip
+def test_each_part_has_its_headers(
+    buy: FakeStack, picture: str, method: str, what: str, query: str, sent: dict[str, str], status: int,
+    headers: dict[str, str | None],
+) -> None:  # fmt: skip
+    run_id = buy.run("buy")["id"]
+    run_folder(buy, run_id).log.write_bytes(b"one\ntwo\n")
+    path = picture if what == "picture" else f"/test-runs/{run_id}/log{query}"
+    response = buy.client.request(method, path, headers=sent)
+    expected = {"x-content-type-options": "nosniff", "accept-ranges": "bytes", **headers}
+    assert (response.status_code, {name: response.headers.get(name) for name in expected}) == (status, expected)
+    assert ("etag" in response.headers) is (what == "picture")
+    if method == "HEAD":
+        assert response.content == b""
+    elif status != 416:
+        assert len(response.content) == int(response.headers["content-length"])
+
+
+def test_a_part_of_what_has_changed_meanwhile_is_not_sent(buy: FakeStack, picture: str) -> None:
+    etag = buy.client.get(picture).headers["etag"]
+    for known, status in ((etag, 206), ('"other"', 200), ("", 200)):
+        assert buy.client.get(picture, headers={**PART, "If-Range": known}).status_code == status
+    unchanged = buy.client.get(picture, headers={**PART, "If-None-Match": etag})
+    headers = (unchanged.headers["etag"], unchanged.headers["cache-control"])
+    assert (unchanged.status_code, headers) == (304, (etag, "no-cache"))

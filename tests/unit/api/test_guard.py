@@ -65,6 +65,9 @@ def test_only_known_origins_may_read_the_answers(stack: FakeStack) -> None:
         ("[::1]:8000", "[::1]"),
         ("[::1]", "[::1]"),
         ("a:b", "a:b"),
+        ("a:1:2", "a:1"),
+        ("localhost:", "localhost"),
+        ("A", "a"),
         ("", ""),
     ],
 )
@@ -105,6 +108,15 @@ def test_allowed_hosts_can_name_others_or_any(tmp_path: Path) -> None:
         ("DELETE", "http://evil.example", 403),
         ("POST", "http://localhost:5173.evil.example", 403),
         ("POST", "http://localhost:9999", 403),
+        ("POST", "http://localhost:8000", None),
+        ("POST", "https://localhost:8000", None),
+        ("POST", "HTTPS://LocalHost:8000", None),
+        ("POST", "ftp://localhost:8000", 403),
+        ("POST", "", 403),
+        ("PUT", "http://evil.example", 403),
+        ("PATCH", "http://evil.example", 403),
+        ("GETS", "http://evil.example", 403),
+        ("HEAD", "http://evil.example", None),
         ("GET", "http://evil.example", None),  # CORS keeps the page from reading the answer
         ("OPTIONS", "http://evil.example", None),
     ],
@@ -118,6 +130,30 @@ def test_a_page_of_another_origin_may_change_nothing(
 def test_the_servers_own_page_may_start_runs_on_any_port(settings: Settings) -> None:
     assert status(settings, "POST", host="localhost:8123", origin="http://localhost:8123") is None
     assert status(settings, "POST", host="localhost:8123", origin="http://localhost:8124") == 403
+
+
+def test_names_are_compared_in_any_case(settings: Settings) -> None:
+    assert status(settings, "POST", host="LocalHost:8123", origin="http://localhost:8123") is None
+
+
+def test_a_host_that_is_not_ours_is_refused_whatever_its_origin(settings: Settings) -> None:
+    for origin in ("http://evil.example", FRONT_END):
+        assert status(settings, "POST", host="evil.example", origin=origin) == 400
+    assert check_host_and_origin(settings, "GET", "/health", Headers()) == (
+        400,
+        f"Host must be one of {', '.join(settings.allowed_hosts)}, got ''; ALLOWED_HOSTS says which.",
+    )
+    refused = check_host_and_origin(settings, "GET", "/", Headers(raw=[(b"host", b"a\x1bb")]))
+    assert refused is not None
+    assert "\x1b" not in refused.detail
+
+
+def test_a_refused_origin_is_named(settings: Settings) -> None:
+    headers = Headers({"host": "localhost", "origin": "http://evil.example"})
+    assert check_host_and_origin(settings, "POST", "/", headers) == (
+        403,
+        "Pages of 'http://evil.example' may change nothing here; CORS_ORIGINS says which may.",
+    )
 
 
 def test_without_a_token_in_the_settings_none_is_needed(settings: Settings) -> None:
@@ -134,6 +170,11 @@ def test_without_a_token_in_the_settings_none_is_needed(settings: Settings) -> N
         (f"Basic {TOKEN}", 401),
         (TOKEN, 401),
         ("Bearer \u00fc", 401),
+        (f"Bearer {TOKEN} ", None),
+        (f"Bearer {TOKEN} x", 401),
+        (f"Bearer{TOKEN}", 401),
+        ("Bearer", 401),
+        ("Bearer ", 401),
         ("", 401),
     ],
 )
@@ -142,7 +183,8 @@ def test_with_a_token_every_call_but_health_needs_it(tmp_path: Path, authorizati
     assert token_status(settings, "/test-runs", authorization=authorization) == expected
     assert token_status(settings, "/health", authorization=authorization) is None
     assert token_status(settings, "/api/v1/health") is None
-    assert token_status(settings, "/health/x") == 401
+    for path in ("/health/x", "/", "/api/v1", "/api/v1/health/", "/HEALTH", "//health", "/x/health"):
+        assert token_status(settings, path) == 401
     assert token_status(settings, "/ready") == 401
 
 
@@ -150,7 +192,8 @@ def test_the_front_end_may_start_a_run_and_read_the_answer(buy: FakeStack) -> No
     response = start_buy(buy, Origin=FRONT_END)
     assert response.status_code == 202
     assert response.headers["access-control-allow-origin"] == FRONT_END
-    assert "Location" in response.headers["access-control-expose-headers"]
+    exposed = response.headers["access-control-expose-headers"]
+    assert exposed == "Location, ETag, X-Next-Offset, Content-Range, Accept-Ranges"
 
 
 def test_a_page_somewhere_cannot_start_a_run(buy: FakeStack) -> None:
@@ -170,7 +213,7 @@ def test_an_unknown_host_is_refused_with_a_sentence(buy: FakeStack) -> None:
     assert buy.client.options("/test-runs", headers=preflight).status_code == 400
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
 def test_a_preflight_is_answered_for_our_pages_only(buy: FakeStack, method: str) -> None:
     headers = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": "content-type"}
     ours = buy.client.options("/api/v1/tasks", headers={"Origin": FRONT_END, **headers})
@@ -178,6 +221,23 @@ def test_a_preflight_is_answered_for_our_pages_only(buy: FakeStack, method: str)
     theirs = buy.client.options("/api/v1/tasks", headers={"Origin": "http://evil.example", **headers})
     assert theirs.status_code == 400
     assert "Disallowed CORS origin" in theirs.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "header", ["authorization", "content-type", "idempotency-key", "if-none-match", "last-event-id", "range"]
+)
+def test_a_preflight_lets_our_pages_send_what_the_routes_read(buy: FakeStack, header: str) -> None:
+    asked = {"Origin": FRONT_END, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": header}
+    assert buy.client.options("/tasks", headers=asked).status_code == 200
+    refused = buy.client.options("/tasks", headers={**asked, "Access-Control-Request-Headers": f"x-{header}"})
+    assert (refused.status_code, refused.json()) == (
+        400, {"detail": "Disallowed CORS headers; CORS_ORIGINS says which pages may read the answers."}
+    )  # fmt: skip
+
+
+def test_only_a_missing_token_is_asked_for(buy: FakeStack) -> None:
+    for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
+        assert "www-authenticate" not in buy.client.post("/test-runs/x/stop", headers=headers).headers
 
 
 def test_with_a_token_every_route_but_health_wants_it(guarded: TestClient) -> None:

@@ -83,3 +83,60 @@ def test_pictures_and_recordings_are_found(tasks: Path, folder: str, path: str) 
 def test_nothing_else_is_found(tasks: Path, task: str, folder: str, path: str) -> None:
     with pytest.raises(NotFound, match="There is no picture or recording"):
         open_media(tasks, task, folder, path)
+
+
+@pytest.mark.parametrize(
+    ("ending", "media_type"),
+    [(".png", "image/png"), (".jpg", "image/jpeg"), (".jpeg", "image/jpeg"), (".webp", "image/webp"), (".gif", "image/gif"),
+     (".webm", "video/webm"), (".mp4", "video/mp4"), (".b.PNG", "image/png")],
+)  # fmt: skip
+def test_the_ending_says_what_it_is(project: Project, ending: str, media_type: str) -> None:
+    folder = project.add_task("buy") / "videos"
+    folder.mkdir()
+    (folder / f"a{ending}").write_bytes(b"x")
+    media = open_media(project.root / "tasks", "buy", "videos", f"a{ending}")
+    media.file.close()
+    assert media.type == media_type
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("a.png", True),
+        ("Az09_-x. y.png", True),
+        ("-.png", True),
+        ("_.png", True),
+        ("Z.png", True),
+        ("9.png", True),
+        ("a" * 251 + ".png", True),
+        ("1/2/3/4/5/6/7/8.png", True),
+        ("1/2/3/4/5/6/7/8/9.png", False),
+        (" a.png", False),
+        (".a.png", False),
+        (".a/b.png", False),
+        ("é.png", False),
+        ("aé.png", False),
+        ("a+b.png", False),
+        ("a:b.png", False),
+        ("a.png\n", False),
+        (".png", False),
+        ("a.svg", False),
+    ],
+)
+def test_names_of_usual_characters_are_found(project: Project, path: str, found: bool) -> None:
+    """All of them are there."""
+    file = project.add_task("buy") / "screenshots" / path
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"x")
+    if found:
+        open_media(project.root / "tasks", "buy", "screenshots", path).file.close()
+    else:
+        with pytest.raises(NotFound):
+            open_media(project.root / "tasks", "buy", "screenshots", path)
+
+
+def test_what_is_not_found_is_named_as_it_can_be_read(tasks: Path) -> None:
+    with pytest.raises(NotFound) as caught:
+        open_media(tasks, "buy", "videos", "a\x1b[31m.webm")
+    assert str(caught.value).startswith("There is no picture or recording 'tasks/buy/videos/a")
+    assert "\x1b" not in str(caught.value)
