@@ -18,8 +18,8 @@ from runner.spellings import SHORTEST, is_common
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|PWD|CREDENTIAL|COOKIE|AUTH(?!OR(?!I))|DSN|(?<![A-Z])PAT(?![A-Z])")
 FOLDER_NAMES = ("PWD", "OLDPWD")  # variables of every shell, which hold a path
 SWITCHES = frozenset({"true", "false", "yes", "no", "on", "off", "none", "null", "enabled", "disabled", "required"})
-URL_LOGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/\s:@]*)(?::([^/\s]*))?@")
-URL_QUERY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s?]*\?([^\s#]+)")
+# Without a scheme before it, which would be looked for from each letter of a text.
+URL_LOGIN = re.compile(r"://([^/\s:@]*)(?::([^/\s]*))?@")
 
 
 class SecretNames(NamedTuple):
@@ -68,7 +68,7 @@ def secrets_of_document(value: Any, names: SecretNames, name: str = "") -> Itera
     """The texts in any document whose names say that they are secret, and what is secret in its other texts."""
     if isinstance(value, dict):
         for key, child in value.items():
-            yield from secrets_of_document(child, names, str(key))
+            yield from secrets_of_document(child, names, key)
     elif isinstance(value, list):
         for child in value:
             yield from secrets_of_document(child, names, name)
@@ -85,8 +85,8 @@ def secrets_of_text(name: str, text: Any, names: SecretNames = NO_NAMES) -> Iter
         return
     for login in URL_LOGIN.finditer(text):
         yield from credentials(name, unquote(login[1]), unquote(login[2] or ""))
-    for query in URL_QUERY.finditer(text):
-        yield from (Secret(key, value) for key, value in parse_qsl(query[1]) if names.say(key) and not is_switch(value))
+    for query in _queries(text):
+        yield from (Secret(key, value) for key, value in parse_qsl(query) if names.say(key) and not is_switch(value))
     if text.lstrip().startswith("{"):
         yield from secrets_of_document(_json(text), names, name)
 
@@ -101,7 +101,7 @@ def read_environment_secrets(
     yield from secrets_of_document(_toml(_read_text(project_root / "bugninja.toml", project_root)), names)
     yield Secret("PROJECT_ROOT", str(project_root), instead=".")
     home = environ.get("HOME", "")
-    if len(home) >= SHORTEST and home != str(project_root):
+    if len(home) >= SHORTEST:  # if it is the project's root, that name comes first
         yield Secret("HOME", home, instead="~")
 
 
@@ -168,7 +168,7 @@ def _all_in(name: str, value: Any, names: SecretNames) -> Iterator[Secret]:
     """All texts and numbers below this name, and what is secret in them apart from the rest."""
     children: Iterable[tuple[str, Any]] = ()
     if isinstance(value, dict):
-        children = ((name or str(key), child) for key, child in value.items() if names.allow(str(key)))
+        children = ((name or key, child) for key, child in value.items() if names.allow(key))
     elif isinstance(value, list):
         children = ((name, child) for child in value)
     elif isinstance(value, str | int | float) and not isinstance(value, bool):
@@ -176,6 +176,12 @@ def _all_in(name: str, value: Any, names: SecretNames) -> Iterator[Secret]:
         yield from secrets_of_text(name, value, names)
     for key, child in children:
         yield from _all_in(key, child, names)
+
+
+def _queries(text: str) -> Iterator[str]:
+    """The query of each URL in a text, empty if it has none."""
+    for word in text.split():
+        yield word.partition("://")[2].partition("?")[2].partition("#")[0]
 
 
 def _login(name: str, table: Any) -> Iterator[Secret]:

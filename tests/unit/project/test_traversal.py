@@ -184,8 +184,11 @@ def test_a_traversal_that_is_written_again_is_the_same(status: str | None) -> No
     document["actions"] |= {"action_9": action, "action_10": {"action": {"no name": {}}}}
     traversal = parse(document)
     assert len(traversal.actions) == 5
-    assert parse_traversal(traversal_to_json(traversal)) == traversal
-    assert parse_traversal(traversal_to_json(parse({**document, "run_type": "AGENTIC"}))).is_replay is False
+    written = traversal_to_json(traversal)
+    assert (traversal.is_replay, json.loads(written)["run_type"]) == (True, "REPLAY")
+    assert parse_traversal(written) == traversal
+    agentic = traversal_to_json(parse({**document, "run_type": "AGENTIC"}))
+    assert (parse_traversal(agentic).is_replay, json.loads(agentic)["run_type"]) == (False, "AGENTIC")
 
 
 WORD = "hunterword"  # a secret that may stand in an ID and in a path
@@ -348,7 +351,7 @@ def test_no_more_than_so_much_of_a_text_is_kept() -> None:
 
 @pytest.mark.parametrize(
     ("actions", "text"),
-    [([PASSED], "All is well"), ([FAULT], "The cart is empty"), ([PASSED, VISIT], None), ([], None), ([("done", {"text": " \n"})], None),
+    [([PASSED], "All is well"), ([VISIT, PASSED], "All is well"), ([FAULT], "The cart is empty"), ([PASSED, VISIT], None), ([], None), ([("done", {"text": " \n"})], None),
      ([("done", {"text": 5})], None), ([("done", {})], None), ([("wait", {"text": "x"})], None)],
 )  # fmt: skip
 def test_the_verdict_is_what_the_agent_said_when_it_was_done(
