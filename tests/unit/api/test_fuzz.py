@@ -86,7 +86,7 @@ def record(run_id: str, more: dict[str, Any]) -> dict[str, Any]:
 
 
 @settings(
-    max_examples=40, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
+    max_examples=25, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
 )
 @given(st.data())
 def test_whatever_is_in_a_project_every_call_is_answered_without_a_secret(data: st.DataObject) -> None:
