@@ -159,8 +159,8 @@ def test_a_name_is_read_as_a_text_is() -> None:
     assert parse_traversal(content).brain_states[-1].id == "\ufffd"
     content = with_value(b"NaN").replace(b'"hunter2-secret"', b'["\\ud800-in-a-list"]')
     assert parse_traversal(content).success, "secrets are looked for in lists, too"
-    document = make_traversal([("wait", {"x": [math.nan, {"y": math.inf}]}), ("wait", {"seconds": math.nan})])
-    assert [action.parameters for action in parse(document).actions] == [{}, {"seconds": None}]
+    document = make_traversal([("wait", {"x": [math.nan, {"y": math.inf}]}), ("wait", {"seconds": math.nan, "n": 1.5})])
+    assert [action.parameters for action in parse(document).actions] == [{}, {"seconds": None, "n": 1.5}]
 
 
 def test_a_mark_of_the_order_of_bytes_is_no_part_of_the_text() -> None:
