@@ -68,6 +68,7 @@ def test_only_known_origins_may_read_the_answers(stack: FakeStack) -> None:
         ("a:1:2", "a:1"),
         ("localhost:", "localhost"),
         ("A", "a"),
+        ("8000", "8000"),
         ("", ""),
     ],
 )
@@ -133,7 +134,13 @@ def test_the_servers_own_page_may_start_runs_on_any_port(settings: Settings) -> 
 
 
 def test_names_are_compared_in_any_case(settings: Settings) -> None:
-    assert status(settings, "POST", host="LocalHost:8123", origin="http://localhost:8123") is None
+    for scheme in ("http", "https"):
+        assert status(settings, "POST", host="LocalHost:8123", origin=f"{scheme}://localhost:8123") is None
+
+
+def test_who_is_no_page_may_change_what_it_likes(settings: Settings) -> None:
+    for method in ("GET", "POST", "DELETE"):
+        assert status(settings, method, host="localhost") is None
 
 
 def test_a_host_that_is_not_ours_is_refused_whatever_its_origin(settings: Settings) -> None:
@@ -181,6 +188,9 @@ def test_without_a_token_in_the_settings_none_is_needed(settings: Settings) -> N
 def test_with_a_token_every_call_but_health_needs_it(tmp_path: Path, authorization: str, expected: int | None) -> None:
     settings = read_settings({"PROJECT_ROOT": str(tmp_path), "API_TOKEN": TOKEN})
     assert token_status(settings, "/test-runs", authorization=authorization) == expected
+    assert check_token(settings, "GET", "/test-runs", Headers()) == (
+        401, "This call needs the header 'Authorization: Bearer TOKEN', with the server's API_TOKEN."
+    )  # fmt: skip
     assert token_status(settings, "/health", authorization=authorization) is None
     assert token_status(settings, "/api/v1/health") is None
     for path in ("/health/x", "/", "/api/v1", "/api/v1/health/", "/HEALTH", "//health", "/x/health"):

@@ -225,6 +225,18 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytes
         read_file(path, tmp_path)
 
 
+def test_so_much_is_read_at_once_and_in_all(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    os.truncate(path, 64 * 2**20)
+    assert len(read_file(path, tmp_path)[0]) == 64 * 2**20
+    os.truncate(path, 64 * 2**20 + 1)
+    with pytest.raises(OSError, match="it is larger than 64 MiB"):
+        read_file(path, tmp_path)
+    assert [len(block) for block in read_span(BytesIO(bytes(2**16 + 1)), 0, 2**16 + 1)] == [2**16, 1]
+    assert len(last_lines(BytesIO(bytes(2**20 + 1)), 2**20 + 1, 1)) == 2**20 + 1, "the line is ended"
+
+
 def test_the_end_of_a_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "file"
     assert (read_tail(path, tmp_path, 3), read_ends(path, tmp_path, 3), read_if_there(path, tmp_path)) == (
