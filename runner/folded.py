@@ -10,12 +10,12 @@ from runner.terminal import C1, CONTROLS, PANEL_SIDES, SEQUENCE, without_control
 # What stands between two characters of a value counts for nothing: white space, line ends, control characters, the
 # sides of panels, backslashes, and characters that stand for others that could not be read. All of them as single bytes
 # of UTF-8: with them a few other characters lose a byte, in the text and in the spelling alike.
-IGNORED = bytes(sorted({*b" \t\n|\\", *CONTROLS, *"\u00a0\ufffd".encode(), *PANEL_SIDES.encode()}))
+IGNORED = bytes({*b" \t\n|\\", *CONTROLS, *"\u00a0\ufffd".encode(), *PANEL_SIDES.encode()})
 LOWER = bytes(range(256)).lower()
 PIECE_BYTES = 1024  # in which a place is looked up
 HIDDEN = "\v"  # stands for each byte of an escape sequence; it is ignored
 KEPT = bytes(byte not in IGNORED for byte in range(256))  # a 1 for each byte that stays in a folded text
-BEFORE_PATH = re.compile(rb"[\w.\-\]\x80-\xff]\Z")  # what makes it a part of a longer path, or of a URL with a host
+BEFORE_PATH = re.compile(rb"[\w.\-\]\x80-\xff]")  # what makes it a part of a longer path, or of a URL with a host
 AFTER_PATH = re.compile(rb"[\w\-\x80-\xff]")
 
 

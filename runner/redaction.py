@@ -8,6 +8,7 @@ grows with the length of the text alone, whatever the text and the values are. I
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation
@@ -18,7 +19,7 @@ from runner.spellings import is_common, spellings
 HEAD_BYTES = 16  # of a spelling, by which it is found; the rest is compared then
 BLOCK_BYTES = 64 * 1024  # that are searched at once, which bounds the memory for what is found
 FAST_HEADS = 4096  # bytes of all heads up to which the faster automaton takes little memory
-LONGEST_WAIT = 64 * 1024  # bytes at the end of a stream that wait for the rest of a secret
+LONGEST_WAIT = 64 * 1024  # bytes at the end of a stream that wait for the rest of a secret, if that is no longer one
 STRICT_BYTES = 8  # a spelling that is shorter may be broken over lines, but not have other white space in it
 
 
@@ -47,7 +48,7 @@ def merged(spans: Iterable[Span]) -> list[Span]:
     """These spans in order, those that overlap as one, with the secret of the longest."""
     found: list[Span] = []
     longest = 0
-    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
+    for span in sorted(spans, key=attrgetter("start")):
         if found and span.start < found[-1].end:
             last = found[-1]
             secret = span.secret if span.end - span.start > longest else last.secret
@@ -72,10 +73,10 @@ class Spelling(NamedTuple):
         return self.secret.instead is None and not self.is_strict
 
     def fits(self, text: Text, start: int, end: int) -> bool:
-        """Whether what was found in the folded text is this secret in the text."""
+        """Whether it is the secret in this part of the text, too, if it is not certain."""
         if self.secret.instead is not None:
             return not text.is_part_of_path(start, end)
-        return not (self.is_strict and text.is_spread(start, end))
+        return not text.is_spread(start, end)
 
 
 class Search:
@@ -87,7 +88,7 @@ class Search:
             heads.setdefault(spelling.content[:HEAD_BYTES], []).append(spelling)
         self._by_head = list(heads.values())
         self._contents = sorted(spelling.content for found in self._by_head for spelling in found)
-        self.longest = max(map(len, self._contents), default=0)
+        self.longest = max(map(len, self._contents))
         kind = Implementation.DFA if sum(map(len, heads)) <= FAST_HEADS else Implementation.ContiguousNFA
         self._automaton = BytesAhoCorasick(list(heads), implementation=kind)
 
@@ -102,7 +103,7 @@ class Search:
             block = view[begin : begin + BLOCK_BYTES + HEAD_BYTES - 1]
             if self.sees(block):
                 found = self._automaton.find_matches_as_indexes(block, overlapping=True)
-                yield [(begin + start, self._by_head[number]) for number, start, _ in found if start < BLOCK_BYTES]
+                yield [(begin + start, self._by_head[number]) for number, start, _ in found]
 
     def spans(self, text: Text) -> Iterator[Span]:
         """The places in the text that are secret."""
@@ -129,11 +130,8 @@ class Search:
 
 
 def _spellings(secrets: Iterable[Secret]) -> Iterator[Spelling]:
-    """Each spelling once; that of the first secret which has it."""
-    seen: set[bytes] = set()
     for secret in secrets:
-        for content in spellings(secret.value) - seen:
-            seen.add(content)
+        for content in spellings(secret.value):
             is_strict = len(content) < STRICT_BYTES and not any(map(str.isspace, secret.value.strip()))
             yield Spelling(content, secret, is_strict)
 
@@ -144,12 +142,12 @@ class Redactor:
     def __init__(self, secrets: Iterable[Secret] = (), base: "Redactor | None" = None) -> None:
         """`base` is another one whose secrets are taken out, too; its automaton is used again."""
         self.secrets: frozenset[Secret] = base.secrets if base else frozenset()
-        added = [secret for secret in dict.fromkeys(secrets) if secret.value.strip() and secret not in self.secrets]
+        added = [secret for secret in dict.fromkeys(secrets) if secret.value.strip()]
         searched = [secret for secret in added if not is_common(secret.value)]
         self.secrets |= frozenset(added)
         self._searches: tuple[Search, ...] = base._searches if base else ()
         self._searches += (Search(searched),) if searched else ()
-        self._whole: dict[str, Secret] = {secret.value.strip(): secret for secret in added if is_common(secret.value)}
+        self._whole: dict[str, Secret] = {secret.value.strip(): secret for secret in reversed(added)}
         self._whole |= base._whole if base else {}
 
     def with_secrets(self, secrets: Iterable[Secret]) -> "Redactor":
@@ -183,10 +181,15 @@ class Redactor:
         """The places that are secret in any of these readings of a text, in order, none over another."""
         return merged(span for reading in readings for search in self._searches for span in search.spans(reading))
 
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest spelling as it is compared."""
+        return max((search.longest for search in self._searches), default=0)
+
     def unfinished(self, text: Text) -> int:
         """The place in the text from which on it may be the beginning of a secret that goes on behind it."""
-        content, longest = text.folded, max((search.longest for search in self._searches), default=0)
-        tail = content[max(0, len(content) - longest + 1) :]
+        content = text.folded
+        tail = content[max(0, len(content) - self.longest + 1) :]
         starts = {start for search in self._searches for block in search.blocks(tail) for start, _ in block}
         for start in sorted(starts.union(range(max(0, len(tail) - HEAD_BYTES), len(tail)))):
             if any(search.is_beginning(tail[start:]) for search in self._searches):
@@ -203,6 +206,7 @@ class RedactedStream:
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
+        self._longest_wait = max(LONGEST_WAIT, 2 * redactor.longest)
         self._waiting = ""
         self._covered = 0  # bytes of it that belong to a secret whose stand-in was given already
 
@@ -211,7 +215,7 @@ class RedactedStream:
         readings = both_readings(self._waiting + text)
         settled = readings[0].shown(min(map(self._redactor.unfinished, readings)))
         size = len(readings[0].raw)
-        return self._take(readings, settled if size - settled <= LONGEST_WAIT else size)
+        return self._take(readings, settled if size - settled <= self._longest_wait else size)
 
     def close(self) -> str:
         """The rest."""
