@@ -185,7 +185,7 @@ def _tail(file: BinaryIO, end: int, size: int) -> bytes:
 def read_span(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
     """The bytes of the span in blocks, also if the file has grown meanwhile."""
     file.seek(start)
-    while start < end and (block := file.read(min(BLOCK, end - start))):
+    while block := file.read(min(BLOCK, end - start)):
         start += len(block)
         yield block
 

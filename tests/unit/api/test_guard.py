@@ -9,9 +9,10 @@ import fakeredis
 import pytest
 from starlette.datastructures import Headers
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
 from app import create_app
-from jobs.api.guard import check_host_and_origin, check_token, host_name
+from jobs.api.guard import Guard, Refusal, check_host_and_origin, check_token, host_name
 from jobs.api.routes import ENDPOINTS
 from jobs.services import Services
 from runner.settings import Settings, read_settings
@@ -269,3 +270,40 @@ def test_with_a_token_every_route_but_health_wants_it(guarded: TestClient) -> No
     assert refused.headers["access-control-allow-origin"] == FRONT_END
     preflight = {"Origin": FRONT_END, "Access-Control-Request-Method": "GET"}
     assert guarded.options("/test-runs", headers=preflight).status_code == 200
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("kind", "refusal", "asked", "sent"),
+    [
+        ("http", None, ["http"], []),
+        ("http", Refusal(401, "why"), [], [401]),
+        ("http", Refusal(403, "why"), [], [403]),
+        ("lifespan", Refusal(401, "why"), ["lifespan"], []),
+    ],
+)
+async def test_only_what_is_not_refused_gets_to_the_application(
+    settings: Settings, kind: str, refusal: Refusal | None, asked: list[str], sent: list[int]
+) -> None:
+    seen: list[str] = []
+    answers: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["type"])
+
+    async def receive() -> Message:
+        raise AssertionError("nothing is read")
+
+    async def send(message: Message) -> None:
+        answers.append(message)
+
+    scope = {"type": kind, "method": "GET", "path": "/x", "headers": [(b"host", b"h")]}
+    checked: list[object] = []
+    guarded = Guard(app, settings, lambda *given: checked.append(given[1:3]) or refusal)  # type: ignore[func-returns-value]
+    await guarded(scope, receive, send)
+    assert (seen, [message["status"] for message in answers if "status" in message]) == (asked, sent)
+    assert checked == ([("GET", "/x")] if kind == "http" else [])
+    challenges = [
+        value for message in answers for name, value in message.get("headers", ()) if name == b"www-authenticate"
+    ]
+    assert challenges == ([b"Bearer"] if sent == [401] else [])
