@@ -12,11 +12,14 @@ from starlette.types import Message
 
 from jobs.api.files import FileResponse, Span, parse_range
 from runner.files import file_size
+from tests.project import VISIT, traversal_bytes
 from tests.unit.fake_stack import FakeStack
 from tests.unit.runs import (
     FRONT_END,
     OTHER,
+    STAMP,
     run_folder,
+    write_run,
 )
 
 
@@ -291,9 +294,11 @@ def test_each_part_has_its_headers(
     buy: FakeStack, picture: str, method: str, what: str, query: str, sent: dict[str, str], status: int,
     headers: dict[str, str | None],
 ) -> None:  # fmt: skip
-    run_id = buy.run("buy")["id"]
-    run_folder(buy, run_id).log.write_bytes(b"one\ntwo\n")
-    path = picture if what == "picture" else f"/test-runs/{run_id}/log{query}"
+    folder = buy.project.root / "tasks" / "buy" / "runs" / OTHER
+    folder.mkdir(parents=True)
+    (folder / "cli.log").write_bytes(b"one\ntwo\n")
+    write_run(folder.parent.parent, STAMP, OTHER, traversal_bytes([VISIT]))
+    path = picture if what == "picture" else f"/test-runs/{OTHER}/log{query}"
     response = buy.client.request(method, path, headers=sent)
     expected = {"x-content-type-options": "nosniff", "accept-ranges": "bytes", **headers}
     assert (response.status_code, {name: response.headers.get(name) for name in expected}) == (status, expected)
