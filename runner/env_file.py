@@ -47,7 +47,7 @@ def _readable(text: str) -> Iterator[Binding]:
     """The lines that can be read, also those that an open quote before them has swallowed."""
     for binding in parse_stream(StringIO(text)):
         if _is_broken(binding):
-            for line in LINE_END.split(binding.original.string.lstrip())[1:]:
+            for line in LINE_END.split(binding.original.string):
                 yield from (found for found in parse_stream(StringIO(line)) if not _is_broken(found))
         else:
             yield binding

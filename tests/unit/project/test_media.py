@@ -15,7 +15,7 @@ def tasks(project: Project, tmp_path: Path) -> Path:
     folder = project.add_task("buy")
     for name in ("screenshots/run/001.png", "screenshots/run/.hidden.png", "screenshots/run/notes.txt", "videos/a.webm",
                  "screenshots/run/PAGE.SVG", "screenshots/run/page.html", "screenshots/two words.JPG", "traversals/t.json",
-                 "runs/x.png", "screenshots/1/2/3/4/5/6/7/8.png", "screenshots/1/2/3/4/5/6/7/8/9.png"):  # fmt: skip
+                 "runs/x.png", "x.png", "screenshots/1/2/3/4/5/6/7/8.png", "screenshots/1/2/3/4/5/6/7/8/9.png"):  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"content")
     outside = tmp_path / "outside"
@@ -74,6 +74,8 @@ def test_pictures_and_recordings_are_found(tasks: Path, folder: str, path: str) 
         ("buy", "screenshots", "x" * 10_000 + ".png"),
         ("buy", "traversals", "t.json"),
         ("buy", "runs", "x.png"),
+        ("buy", ".", "x.png"),
+        ("buy", "", "x.png"),
         ("elsewhere", "screenshots", "x.png"),
         ("../tasks/buy", "screenshots", "run/001.png"),
         ("BUY", "screenshots", "run/001.png"),

@@ -47,6 +47,9 @@ def test_what_people_write_is_read_as_they_mean_it(text: str, values: dict[str, 
         ("A='x' hunter2", 1, {}),
         ("A=hunter2\0", 1, {}),
         ("'hunter2=b'=c\nD=1", 1, {"D": "1"}),
+        ("A='hunter2\n'b=c'=d\nB=2", 1, {"B": "2"}),
+        ("A=1\r\rhunter2\rB=2", 3, {"A": "1", "B": "2"}),
+        ("A='hunter2\rB=2\r\nC=3", 1, {"B": "2", "C": "3"}),
     ],
 )
 def test_a_line_that_cannot_be_read_is_named_and_not_repeated(text: str, line: int, readable: dict[str, str]) -> None:
@@ -83,6 +86,9 @@ def test_a_file_that_cannot_be_used_is_named_in_a_sentence(tmp_path: Path) -> No
     with pytest.raises(EnvFileBroken) as caught:
         read_env_file(path)
     assert str(caught.value) == "my.env, line 3, must be text in UTF-8; it is not repeated here."
+    path.write_text("A=1\nhunter2")
+    with pytest.raises(EnvFileBroken, match=r"^my\.env, line 2, must be NAME=value"):
+        read_env_file(path)
     path.unlink()
     path.mkdir()
     with pytest.raises(EnvFileBroken) as caught:
