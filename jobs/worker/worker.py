@@ -229,8 +229,7 @@ class RunWorker(Worker):
         self._asked.get()
         if self._background.has_left(HORSE_SECONDS):
             return
-        pid = self.horse_pid
-        if pid:  # and not 0, which would mean ourselves
+        if pid := self.horse_pid:  # and not 0, which would mean ourselves
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if not self._background.has_left(LEAVE_SECONDS - HORSE_SECONDS):
