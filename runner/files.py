@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -118,6 +119,14 @@ def identity_now(path: Path, root: Path) -> Identity | None:
             return identity_of(os.fstat(file.fileno()))
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def utc_time(seconds: float) -> datetime:
+    """This time since 1970; a file may have one that no `datetime` can be, and then it is the nearest."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return (datetime.max if seconds > 0 else datetime.min).replace(microsecond=0, tzinfo=UTC)
 
 
 def is_there(path: Path) -> bool:

@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -172,7 +173,8 @@ def _all_in(name: str, value: Any, names: SecretNames) -> Iterator[Secret]:
     elif isinstance(value, list):
         children = ((name, child) for child in value)
     elif isinstance(value, str | int | float) and not isinstance(value, bool):
-        yield Secret(name, str(value))
+        with suppress(ValueError):  # a number of thousands of digits, which Python does not write
+            yield Secret(name, str(value))
         yield from secrets_of_text(name, value, names)
     for key, child in children:
         yield from _all_in(key, child, names)

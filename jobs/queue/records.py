@@ -14,6 +14,8 @@ import msgspec
 
 from jobs.queue.job import Job, record_of_job, save_to_job
 from jobs.run.record import (
+    UNREAD,
+    UNREADABLE,
     Outcome,
     RunRecord,
     make_outcome,
@@ -46,12 +48,12 @@ def show_record(folder: RunFolder) -> RunRecord | None:
     try:
         return read_record(folder)
     except RecordUnreadable as error:
-        problem = error.problem
+        problem, version = error.problem, UNREADABLE
     except OSError as error:
-        problem = f"it cannot be read ({error.strerror})"
+        problem, version = f"it cannot be read ({error.strerror})", UNREAD
     identity = file_identity(folder.record)
     modified = 0.0 if identity is None else identity[1] / 1e9
-    return unreadable_record(folder.task_id, folder.run_id, problem, modified)
+    return unreadable_record(folder.task_id, folder.run_id, problem, modified, version)
 
 
 def change_record(folder: RunFolder, owner_epoch: int, /, **changes: Any) -> RunRecord:

@@ -1,7 +1,7 @@
 """The run document: the answer about a run. Its fields are the ones that the front end reads. Pure."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta, Struct, structs
@@ -12,6 +12,7 @@ from jobs.run.state import JobState, Origin, Reason, RunType, State
 from jobs.run.steps import BrainStateDocument, brain_states
 from jobs.run.test_case import BrowserConfig, TestCase
 from jobs.run.verdict import Verdict
+from runner.files import utc_time
 from runner.project.traversal import NOTHING_YET, Reading, Traversal
 
 
@@ -154,5 +155,5 @@ def _progress(reading: Reading) -> Progress:
     return Progress(
         steps=len(thoughts) or len(reading.traversal.actions if reading.traversal else ()),
         last_goal=thoughts[-1].next_goal if thoughts else None,
-        updated_at=None if reading.modified is None else datetime.fromtimestamp(reading.modified, UTC),
+        updated_at=None if reading.modified is None else utc_time(reading.modified),
     )

@@ -1,6 +1,6 @@
 """The record of a run: `run.json` on disk, and the same in `job.meta`. Pure; the only owner of the keys in both."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -11,11 +11,13 @@ from jobs.run.steps import count_steps
 from jobs.run.test_case import BrowserConfig, TestCase
 from jobs.run.verdict import CliResult, Verdict, judge_file
 from runner.errors import RecordUnreadable, printable
+from runner.files import utc_time
 from runner.ids import RUN_ID_PATTERN, TASK_ID_PATTERN, RunId, TaskId
 from runner.project.traversal import Reading, Traversal
 from runner.project.traversal_name import started_at
 
-UNREADABLE = 0
+UNREADABLE = 0  # the version of what is shown in place of a record that is damaged
+UNREAD = -1  # or that could not be read just now
 VERSION = 1  # of the record; a worker leaves one with a higher number alone
 UNPARSABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 Time = Annotated[datetime, Meta(tz=True)]
@@ -74,7 +76,12 @@ class RunRecord(Struct, frozen=True):
     @property
     def is_readable(self) -> bool:
         """Whether this is what the record says, and not what is shown in place of one that cannot be read."""
-        return self.version != UNREADABLE
+        return self.version > UNREADABLE
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether the record may be read the next time, although its file has not changed."""
+        return self.version == UNREAD
 
     @property
     def is_made_by_hand(self) -> bool:
@@ -134,12 +141,14 @@ def task_in_record(content: bytes) -> str | None:
         return None
 
 
-def unreadable_record(task_id: TaskId, run_id: RunId, problem: str, modified: float) -> RunRecord:
+def unreadable_record(
+    task_id: TaskId, run_id: RunId, problem: str, modified: float, version: int = UNREADABLE
+) -> RunRecord:
     """What is shown in place of a record that cannot be used; it is never written. `modified` is in seconds since 1970.
 
     The state is ERROR, because nothing will change it before a person has repaired the file.
     """
-    at = datetime.fromtimestamp(modified, UTC)
+    at = utc_time(modified)
     message = f"The record of this run, tasks/{task_id}/runs/{run_id}/run.json, cannot be used: {problem}."
     return RunRecord(
         run_id=run_id,
@@ -150,7 +159,7 @@ def unreadable_record(task_id: TaskId, run_id: RunId, problem: str, modified: fl
         origin=Origin.WEB_UI,
         queued_at=at,
         outcome=Outcome(State.ERROR, Reason.LOST, message, at),
-        version=UNREADABLE,
+        version=version,
     )
 
 
@@ -175,7 +184,7 @@ def record_of_file(task_id: TaskId, run_id: RunId, reading: Reading, *, abandone
     """
     if reading.modified is None:
         return None
-    modified_at = datetime.fromtimestamp(reading.modified, UTC)
+    modified_at = utc_time(reading.modified)
     began_at = started_at(reading.name) or modified_at
     verdict = judge_file(reading.traversal, reading.problem, abandoned or reading.is_no_file)
     return RunRecord(

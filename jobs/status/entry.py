@@ -115,6 +115,7 @@ class EntryReader:
         record = show_record(self._files.folder(task_id, run_id)) if files.record else None
         if record is not None:
             is_settled = record.outcome is not None and record.is_readable
+            files = files._replace(record=None) if record.is_unread else files
             return self._entry(record, files, self._steps(record), is_settled=is_settled)
         reading = self._files.read_unredacted(task_id, run_id)
         record = record_of_file(task_id, run_id, reading, abandoned=files.abandoned)

@@ -133,7 +133,7 @@ class RunHistory:
                 files = self._reader.stat(task_id, run_id, entry)
                 entry = self._reader.read(task_id, run_id, entry, files)
                 if entry is None or not entry.settled:
-                    unsettled[run_id] = files
+                    unsettled[run_id] = entry.files if entry is not None and entry.files is not None else files
             if entry is not None:
                 every[run_id] = entry
         hidden = frozenset(files_of_others([*every.values()]))

@@ -210,7 +210,8 @@ class RunReader:
         over = on_disk is not None and on_disk.is_readable and accepted is not None and accepted.outcome is not None
         paths = paths._replace(stop=None if over else paths.stop, log=folder.log if failed else None)
         # Before the rest is read, so that a change meanwhile is noticed the next time.
-        files = self._stat(paths)._replace(record=record_identity)
+        is_unread = on_disk is not None and on_disk.is_unread
+        files = self._stat(paths)._replace(record=None if is_unread else record_identity)
         kept = self._files.read_kept(folder, accepted.epoch) if over and accepted is not None else None
         reading = kept or self._files.read(paths.task_id, paths.traversal_id, last_good)
         record = accepted or self._made_by_hand(folder, reading)

@@ -2,14 +2,14 @@
 
 import tomllib
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
 from runner.errors import ProjectGone
-from runner.files import UNKNOWN, file_identity, is_folder, read_file
+from runner.files import UNKNOWN, file_identity, is_folder, read_file, utc_time
 
 
 class Project(Struct, frozen=True):
@@ -28,7 +28,7 @@ def read_project(root: Path) -> Project:
     with suppress(OSError, ValueError, RecursionError):
         content, changed = read_file(root / "bugninja.toml", root)
         table = tomllib.loads(content.decode("utf-8-sig")).get("project")
-    modified = datetime.fromtimestamp(changed, UTC)
+    modified = utc_time(changed)
     fields = table if isinstance(table, dict) else {}
     name, url = fields.get("name"), fields.get("default_start_url")
     return Project(

@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from runner.errors import NotFound, TaskBroken, printable
-from runner.files import is_folder, is_in_place, read_file
+from runner.files import is_folder, is_in_place, read_file, utc_time
 from runner.ids import TASK_ID_RULE, TaskId, parse_task_id
 from runner.project.project import check_project
 
@@ -131,12 +131,12 @@ def read_task(tasks_root: Path, name: str) -> Task:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise TaskBroken(toml_name(task_id), line, "the file is not UTF-8 text.") from None
-    return parse_task(task_id, text, datetime.fromtimestamp(modified, UTC))
+    return parse_task(task_id, text, utc_time(modified))
 
 
 def broken_task(task_id: TaskId, broken: TaskBroken, modified: float) -> Task:
     """The task whose file cannot be used, and last changed at `modified` (seconds since 1970)."""
-    changed_at = datetime.fromtimestamp(modified, UTC)
+    changed_at = utc_time(modified)
     return Task(
         id=task_id,
         cuid=None,

@@ -5,6 +5,7 @@ import fcntl
 import os
 import tempfile
 import time
+from datetime import UTC
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -33,6 +34,7 @@ from runner.files import (
     read_tail,
     replace_file,
     sync_folder,
+    utc_time,
     write_new,
 )
 
@@ -294,3 +296,12 @@ def test_a_lock_that_cannot_be_taken_at_all_is_an_error(tmp_path: Path, monkeypa
     monkeypatch.setattr(fcntl, "flock", refused)
     with pytest.raises(OSError, match="Input/output error"), locked(tmp_path / "lock", 0):
         raise AssertionError("nobody has it")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "year"),
+    [(0.0, 1970), (1e9, 2001), (1e12, 9999), (-1e12, 1), (1e300, 9999), (-1e300, 1), (float("inf"), 9999)],
+)
+def test_a_file_of_any_time_has_one_that_can_be_shown(seconds: float, year: int) -> None:
+    assert utc_time(seconds).year == year
+    assert utc_time(seconds).tzinfo is UTC

@@ -65,6 +65,14 @@ def test_a_secret_that_is_longer_than_what_waits_is_found() -> None:
     assert given == "<secret>S</secret>"
 
 
+@pytest.mark.parametrize("values", [("hunter2", "swordfish" * 20), ("swordfish" * 20, "hunter2")])
+def test_a_secret_of_either_set_is_waited_for(values: tuple[str, str]) -> None:
+    base, added = values
+    for value in values:
+        stream = RedactedStream(Redactor([Secret("S", added)], Redactor([Secret("S", base)])))
+        assert "".join(map(stream.feed, value)) + stream.close() == "<secret>S</secret>"
+
+
 def test_only_the_end_of_a_long_text_waits() -> None:
     stream = RedactedStream(Redactor([Secret("S", "hunter2")]))
     assert stream.feed("x" * 2 * LONGEST_WAIT + "hunt") == "x" * 2 * LONGEST_WAIT

@@ -18,6 +18,7 @@ def test_short_and_common_values_are_secret_where_they_are_the_whole_text(value:
     assert redactor.text(value) == "<secret>S</secret>"
     assert redactor.text(f" {value.strip()}\n") == "<secret>S</secret>"
     assert redactor.text(f"a {value} here") == f"a {value} here"
+    assert redactor.text(f"a {value.encode().hex()} here") == f"a {value.encode().hex()} here"
 
 
 @pytest.mark.parametrize("value", ["abcd", "123456", "1234a", "tests1", "ééé", "🔑🔑"])

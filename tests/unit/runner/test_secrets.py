@@ -302,3 +302,9 @@ def test_the_env_file_of_the_project_may_be_a_link_to_a_file(tmp_path: Path) -> 
     assert [secret.name for secret in read_environment_secrets({}, env.parent)] == ["PROJECT_ROOT"]
     env.unlink()
     assert [secret.name for secret in read_environment_secrets({}, env.parent)] == ["PROJECT_ROOT"]
+
+
+def test_a_number_of_thousands_of_digits_hides_no_other_secret(tmp_path: Path) -> None:
+    path = tmp_path / "task.toml"
+    path.write_text(f'[secrets]\nN = 0x{"f" * 5000}\nPASSWORD = "hunter2"\n')
+    assert {secret.value for secret in read_task_secrets(path, tmp_path)} == {"hunter2"}

@@ -66,6 +66,7 @@ def every(text: str, sign: str) -> str:
         VALUE[:6] + "\x1b(B\x1b=" + VALUE[6:],
         VALUE[:6] + "\u00a0\ufffd" + VALUE[6:],
         VALUE[:6] + "\x00\x07\b\x7f\x84" + VALUE[6:],
+        VALUE[:6] + "\t" + VALUE[6:],
         VALUE[:6] + "\x1b" + VALUE[6:],
         VALUE[:6] + "\x9b" + VALUE[6:],
     ],
@@ -77,7 +78,7 @@ def test_a_secret_is_found_in_all_its_spellings(spelling: str) -> None:
     assert re.fullmatch(f"before {quotes}<secret>PASSWORD</secret>([A-Z]?=*|['\"\\\\}}]*| │) after", clean), clean
 
 
-QUOTED = '(it\'s)*<me>&"you"!'
+QUOTED = '(it\'s)*</m/e>/&"you"!'
 
 
 @pytest.mark.parametrize(
@@ -87,6 +88,7 @@ QUOTED = '(it\'s)*<me>&"you"!'
         html.escape(QUOTED).replace("&#x27;", "&#39;").replace("&quot;", "&#34;"),
         html.escape(QUOTED, quote=False),
         urllib.parse.quote(QUOTED, safe="!'()*"),
+        urllib.parse.quote(QUOTED, safe=""),
         base64.b64encode(QUOTED.encode()).decode(),
     ],
 )
@@ -138,11 +140,12 @@ def test_the_lines_of_a_key_are_secret_one_by_one(value: str) -> None:
 
 
 def test_a_short_line_of_a_longer_value_is_no_secret_by_itself() -> None:
-    redactor = Redactor([Secret("S", "line\nlonger line\nseven-7")])
+    redactor = Redactor([Secret("S", "line\nlonger line\nseven-7\neight-88")])
+    assert redactor.text("a eight-88") == "a <secret>S</secret>"
     assert redactor.text("a seven-7") == "a seven-7"
     assert redactor.text("a line") == "a line"
     assert redactor.text("a longer line") == "a <secret>S</secret>"
-    assert redactor.text("line\nlonger line\nseven-7") == "<secret>S</secret>"
+    assert redactor.text("line\nlonger line\nseven-7\neight-88") == "<secret>S</secret>"
 
 
 def test_a_spelling_is_found_by_the_bytes_that_are_compared() -> None:

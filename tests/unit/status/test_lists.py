@@ -66,6 +66,27 @@ def test_a_record_that_cannot_be_read_hides_no_other_run(stack: FakeStack) -> No
     assert "it cannot be read (it is no regular file)" in stack.get(by_hand("b"))["error_message"]
 
 
+def test_a_record_that_could_not_be_read_for_a_moment_is_read_again(
+    stack: FakeStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.project.add_task("buy")
+    run = stack.run("buy")
+    stack.redis.flushall()
+
+    def fail(*_: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    fresh = FakeStack(stack.project, stack.server)
+    with fresh.client:
+        with monkeypatch.context() as patch:
+            patch.setattr("runner.files._open", fail)
+            shown, (item,) = fresh.get(run["id"]), listed(fresh)["items"]
+        assert (shown["current_state"], shown["reason"], item["reason"]) == ("ERROR", "lost", "lost")
+        assert "Too many open files" in shown["error_message"]
+        assert fresh.get(run["id"])["current_state"] == "FINISHED"
+        assert listed(fresh)["items"][0]["current_state"] == "FINISHED"
+
+
 def test_all_runs_are_listed_newest_first_each_once(stack: FakeStack) -> None:
     folder = stack.project.add_task("buy", "visit pass")
     write_run(folder, "20250101_080000", by_hand("old"), traversal_bytes([VISIT, FAULT], "FAILED"))
