@@ -8,16 +8,18 @@ from pathlib import Path
 from dotenv.parser import Binding, parse_stream
 
 from runner.errors import EnvFileBroken
-from runner.files import read_if_there
 
 LINE_END = re.compile(r"\r\n|\n|\r")
 EXPECTED = "must be NAME=value, with a value in closed quotes or in none; it is not repeated here"
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """The variables in the file, none if there is no file. Raises `EnvFileBroken`, also if it is not readable."""
+    """The variables in the file, none if there is no file. A person has named it, so it may be whatever can be read,
+    such as `/dev/null`. Raises `EnvFileBroken`, also if it is not readable."""
     try:
-        content = read_if_there(path, path) or b""
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return {}
     except OSError as error:
         raise EnvFileBroken(path.name, None, f"cannot be read: {error.strerror}") from None
     try:

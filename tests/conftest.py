@@ -1,5 +1,6 @@
 """Fixtures of all three floors."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.stack import Stack
 
 settings.register_profile("here", deadline=None)  # machines are slow at times, and that is no fault of the code
 settings.load_profile("here")
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup` has ignored, and what we start would go on to ignore
 
 
 @pytest.fixture

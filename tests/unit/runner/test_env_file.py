@@ -1,5 +1,6 @@
 """Reading .env files."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -93,5 +94,9 @@ def test_a_file_that_cannot_be_used_is_named_in_a_sentence(tmp_path: Path) -> No
     path.mkdir()
     with pytest.raises(EnvFileBroken) as caught:
         read_env_file(path)
-    assert str(caught.value) == "my.env cannot be read: it is no regular file."
+    assert str(caught.value) == f"my.env cannot be read: {os.strerror(21)}."
     assert caught.value.line is None
+
+
+def test_a_file_with_variables_may_be_the_null_device() -> None:
+    assert read_env_file(Path(os.devnull)) == {}
