@@ -33,9 +33,8 @@ def redacting(site: Site) -> Iterator[Figure]:
     yield plain("traversal of 5 MB, 50 secrets, in a thread", took * 1000, " ms", 150.0)
     keys = [Secret(f"KEY{n}", pem()) for n in range(10)]
     yield plain("automaton of 10 PEM keys", seconds(lambda: Redactor(keys)) * 1000, " ms", 50.0)
-    yield plain(
-        "eleven lines of dashes, 10 PEM keys", seconds(lambda: Redactor(keys).text(11 * ("-" * 80 + "\n"))), " s"
-    )
+    dashes, redactor = 11 * ("-" * 80 + "\n"), Redactor(keys)
+    yield plain("eleven lines of dashes, 10 PEM keys", seconds(lambda: redactor.text(dashes)) * 1000, " ms")
     with tempfile.TemporaryDirectory(prefix="runner-benchmark-") as folder:
         names = [TaskId(f"task_{number}") for number in range(500)]
         for number, name in enumerate(names):
