@@ -36,7 +36,13 @@ def listener_on(port: int) -> str | None:
                 and connection.laddr[1] == port
                 and connection.pid
             ):
-                return f"process {connection.pid} ({printable(' '.join(psutil.Process(connection.pid).cmdline()))})"
+                return f"process {connection.pid} ({_command(psutil.Process(connection.pid).cmdline())})"
     except (psutil.Error, OSError):  # macOS tells only root
         pass
     return None
+
+
+def _command(words: list[str]) -> str:
+    """The program and its script; what follows may be a secret of somebody else."""
+    script = [word for word in words[1:2] if not word.startswith("-") and "=" not in word and "@" not in word]
+    return printable(" ".join([*words[:1], *script]))

@@ -36,3 +36,20 @@ def test_a_listener_of_another_user_is_nobody(monkeypatch: pytest.MonkeyPatch) -
     other = SimpleNamespace(status=psutil.CONN_LISTEN, laddr=("127.0.0.1", 80), pid=None)
     monkeypatch.setattr(psutil, "net_connections", lambda kind: [other])
     assert listener_on(80) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["python", "app.py", "--password=hunter2"], "python app.py"),
+        (["python", "-c", "hunter2"], "python"),
+        (["server", "key=hunter2"], "server"),
+        (["server", "redis://:hunter2@h"], "server"),
+        (["server"], "server"),
+        ([], ""),
+    ],
+)
+def test_no_argument_of_a_listener_is_repeated(monkeypatch: pytest.MonkeyPatch, words: list[str], named: str) -> None:
+    monkeypatch.setattr(psutil.Process, "cmdline", lambda _: words)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert listener_on(listener.getsockname()[1]) == f"process {os.getpid()} ({named})"
