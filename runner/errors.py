@@ -96,6 +96,10 @@ class CommandNotStarted(RunnerError):
         super().__init__(f"The command '{program}' could not be started: {problem}")
 
 
+class NotPython(RunnerError):
+    """The command of the CLI starts no Python program that could be imported beforehand."""
+
+
 class ProjectGone(RunnerError):
     """The project's folder is not there (any more)."""
 

@@ -21,10 +21,12 @@ from runner.values import (
     hosts,
     integer,
     log_level,
+    modules,
     names,
     origins,
     queue_name,
     redis_url,
+    switch,
     token,
 )
 
@@ -39,6 +41,20 @@ class Variable(NamedTuple):
     parse: Callable[[str], Any]
     meaning: str
 
+
+WARM_IMPORTS = (
+    "bugninja.api",
+    "bugninja_cli.utils.pipeline_executor",
+    "bugninja_cli.utils.replay_metadata",
+    "bugninja_cli.utils.run_history_manager",
+    "bugninja_cli.utils.task_resolver",
+    "openai.resources",
+    "langchain_core.beta.runnables.context",
+    "anyio._backends._asyncio",
+    "PIL.PngImagePlugin",
+    "screeninfo",
+)
+"""What Bugninja 0.1.6 imports late, and takes some time."""
 
 DEFAULT_ORIGINS = ",".join(
     f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in (3000, 5173, 8000)
@@ -67,6 +83,20 @@ class Settings:
             command("{traversal_id}", "{task_id}", "{run_id}"),
             "command that the worker starts for a replay",
         ),
+    ]
+    runner_warm: Annotated[
+        bool,
+        Variable(
+            "on", switch, "`on`: start CLIs from a process that has imported them, where that is possible; or `off`"
+        ),
+    ]
+    runner_warm_imports: Annotated[
+        tuple[str, ...],
+        Variable(",".join(WARM_IMPORTS), modules, "modules that this process imports, too, comma-separated"),
+    ]
+    runner_python: Annotated[
+        str,
+        Variable("", str, "the Python interpreter of the CLI, if its command does not say which it is"),
     ]
     runs_per_task: Annotated[
         int, Variable("1", integer(0, 1000), "runs of one task that may be executed at the same time; 0 sets no limit")

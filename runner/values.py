@@ -165,3 +165,19 @@ def log_level(text: str) -> str:
     if text.upper() not in LOG_LEVELS:
         raise Rejected("one of " + ", ".join(LOG_LEVELS))
     return text.upper()
+
+
+def modules(text: str) -> tuple[str, ...]:
+    """Full names of Python modules."""
+    found = names(text)
+    for name in found:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise Rejected(f"full names of modules, separated by commas (not {name!r})")
+    return found
+
+
+def switch(text: str) -> bool:
+    """`on` or `off`."""
+    if text.lower() not in ("on", "off"):
+        raise Rejected("on or off")
+    return text.lower() == "on"

@@ -42,7 +42,7 @@ class Project:
     def environ(self, **changes: str) -> dict[str, str]:
         """The environment of a process that serves this project."""
         commands = {"RUNNER_COMMAND": SCRIPTED_COMMAND, "RUNNER_REPLAY_COMMAND": SCRIPTED_REPLAY_COMMAND}
-        own = {"PROJECT_ROOT": str(self.root), "RUN_TIMEOUT": "60", "QUEUE_NAME": "bugninja"}
+        own = {"PROJECT_ROOT": str(self.root), "RUN_TIMEOUT": "60", "QUEUE_NAME": "bugninja", "RUNNER_WARM": "off"}
         return {**own, **commands, **changes}
 
     def settings(self, **changes: str) -> Settings:

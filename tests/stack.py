@@ -22,6 +22,7 @@ from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[1]
 MARK = "RUNNER_TEST_STACK"  # every process of a stack inherits it, so that none can hide
+TEMPLATE = ROOT / "runner" / "cli" / "template.py"
 FINAL = ("FINISHED", "FAILED", "ERROR")
 
 
@@ -62,7 +63,7 @@ class Stack:
             "REDIS_URL": f"redis://127.0.0.1:{self.redis_port}/0",
             "REDIS_DATA": str(folder / "redis"),
             "PORT": str(self.port),
-            **project.environ(**changes),
+            **project.environ(**{"RUNNER_WARM": "on", **changes}),
         }
         self.processes: list[subprocess.Popen[bytes]] = []
 
@@ -158,11 +159,12 @@ class Stack:
         return self.wait_state(run_id, *FINAL, seconds=seconds)
 
     def living(self) -> list[str]:
-        """The command lines of all processes of this stack that live."""
+        """The command lines of all processes of this stack that live, except for templates of the CLI."""
         lines = []
         for process in self._processes():
             with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
-                lines.append(" ".join(process.cmdline()))
+                if not is_template(process):
+                    lines.append(" ".join(process.cmdline()))
         return lines
 
     def processes_with(self, variable: str, value: str) -> list[psutil.Process]:
@@ -191,6 +193,20 @@ class Stack:
             return _environ(process).get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             return False
+
+
+def work_horses(worker: int) -> list[psutil.Process]:
+    """The children of the worker with this PID, except for the template of its CLI."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [child for child in psutil.Process(worker).children() if not is_template(child)]
+    return []
+
+
+def is_template(process: psutil.Process) -> bool:
+    """Whether it is a process that has imported the CLI, and forks for each run."""
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+        return str(TEMPLATE) in process.cmdline()
+    return False
 
 
 def _environ(process: psutil.Process) -> dict[str, str]:

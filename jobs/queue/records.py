@@ -134,7 +134,7 @@ def close_run(folder: RunFolder, record: RunRecord, outcome: Outcome, job: Job |
     """
     closed = msgspec.structs.replace(record, outcome=outcome)
     try:
-        closed = change_record(folder, record.epoch, outcome=outcome, traversal_id=record.traversal_id)
+        closed = change_record(folder, record.epoch, outcome=outcome, **record.progress)
     except OSError as error:
         if job is None:
             raise

@@ -31,6 +31,16 @@ class QueuePlace(Struct, frozen=True):
     waiting_for: str | None
 
 
+class Timing(Struct, frozen=True):
+    """When what happened, in UTC; null where that is not known."""
+
+    accepted_at: datetime | None
+    claimed_at: Annotated[datetime | None, Meta(description="when a worker took the run")]
+    cli_started_at: datetime | None
+    first_step_at: Annotated[datetime | None, Meta(description="when the first action was in the run's file")]
+    warm: Annotated[bool | None, Meta(description="whether the CLI was forked from a process that had imported it")]
+
+
 class RunItem(Struct, frozen=True):
     """A run in a list. Times are UTC, `duration` is seconds; a step is a brain state of the run document."""
 
@@ -67,6 +77,7 @@ class RunDocument(Struct, frozen=True):
     started_at: datetime | None
     finished_at: datetime | None
     duration: float | None
+    timing: Timing
     run_type: RunType
     origin: Origin
     run_gif: str | None
@@ -127,6 +138,7 @@ def run_document(
         started_at=started_at,
         finished_at=finished_at,
         duration=duration(started_at, finished_at),
+        timing=_timing(record),
         run_type=record.run_type,
         origin=record.origin,
         run_gif=None,
@@ -137,6 +149,16 @@ def run_document(
         progress=_progress(reading),
         failure=_failure(record, verdict, traversal, log) if verdict.state.is_failure else None,
         brain_states=brain_states(record.task_id, traversal, verdict.state),
+    )
+
+
+def _timing(record: RunRecord) -> Timing:
+    return Timing(
+        accepted_at=None if record.is_made_by_hand else record.queued_at,
+        claimed_at=None if record.is_made_by_hand else record.started_at,
+        cli_started_at=record.cli_started_at,
+        first_step_at=record.first_step_at,
+        warm=record.warm,
     )
 
 

@@ -65,6 +65,11 @@ class RunRecord(Struct, frozen=True):
     """The ID in the file name of that run."""
     traversal_id: FileId | None = None
     """The ID in the run's own file name, once there is a file; another one than `run_id` if the file was adopted."""
+    cli_started_at: Time | None = None
+    first_step_at: Time | None = None
+    """When the first action was in the file."""
+    warm: bool | None = None
+    """Whether the CLI was forked from a process that had imported it; None if it was not started (yet)."""
     outcome: Outcome | None = None
     version: int = VERSION
 
@@ -72,6 +77,11 @@ class RunRecord(Struct, frozen=True):
     def file_id(self) -> RunId:
         """The ID in the name of the run's traversal file: as recorded, else its own."""
         return self.traversal_id or self.run_id
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """The fields that may change while the CLI runs."""
+        return {name: getattr(self, name) for name in ("traversal_id", "cli_started_at", "first_step_at", "warm")}
 
     @property
     def is_readable(self) -> bool:

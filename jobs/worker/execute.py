@@ -16,6 +16,7 @@ from jobs.worker.signals import shutdown_flag
 from runner.cli.children import Children
 from runner.cli.machine import machine_id
 from runner.cli.process import end_processes
+from runner.cli.warm import Template
 from runner.errors import NoSuchRun, OwnershipLost, RecordUnreadable
 from runner.ids import parse_run_id, parse_task_id
 from runner.log import log_event
@@ -38,6 +39,8 @@ class ClaimedJob(Job):
     """The job of a run that this worker has claimed; the work-horse that it forks gets the very same object."""
 
     claim: Claim | None = None
+    template: Template | None = None
+    """Of the worker, which can fork the CLI."""
 
 
 def claim_run(files: RunFiles, job: Job, task_id: str | None, worker: str) -> Claim | None:
@@ -68,8 +71,11 @@ def execute_run(task_id: str) -> str:
     try:
         save_to_job(job, job.claim.record)
         with shutdown_flag() as shutdown:
-            claim, files = job.claim, project_files(settings)
-            return Execution(job, claim.folder, claim.record, claim.worker_pid, files, settings, shutdown).run().state
+            folder, record, worker_pid = job.claim
+            execution = Execution(
+                job, folder, record, worker_pid, project_files(settings), settings, shutdown, job.template
+            )
+            return execution.run().state
     except (OwnershipLost, RecordUnreadable) as error:
         log_event("ownership_lost", run=job.id, error=error)
         return LOST

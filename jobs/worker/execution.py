@@ -6,6 +6,8 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from redis.exceptions import RedisError
@@ -29,8 +31,10 @@ from jobs.worker.signals import ShutdownFlag
 from runner.cli.command import ProcessExit, Replay, build_command
 from runner.cli.output import last_title, last_words
 from runner.cli.process import CliProcess
+from runner.cli.warm import Template
 from runner.errors import CommandNotStarted, OwnershipLost, RecordUnreadable
-from runner.files import Identity, identity_now, read_tail
+from runner.files import Identity, identity_now, read_tail, utc_time
+from runner.ids import RunId
 from runner.log import log_event
 from runner.project.run_files import RunFiles
 from runner.project.run_folder import RunFolder
@@ -86,13 +90,16 @@ class Execution:
         files: RunFiles,
         settings: Settings,
         shutdown: ShutdownFlag,
+        template: Template | None = None,
     ) -> None:
         self.job, self.folder, self.record = job, folder, record
-        self._files, self._settings, self._shutdown = files, settings, shutdown
+        self._files, self._settings, self._shutdown, self._template = files, settings, shutdown, template
         self._redis = impatient(job.connection, REDIS_SECONDS)
         self._search = FileSearch(files, folder)
         self._worker_pid = worker_pid
         self._seen: Identity | None = None  # of the record, when it was found to be ours
+        self._looked: Identity | None = None  # of the traversal, when it had no step yet
+        self._started: dict[str, Any] = {}  # what is known of the start of the CLI
         self._job_checked = 0.0
 
     def run(self) -> RunRecord:
@@ -106,7 +113,7 @@ class Execution:
         result = self._run_cli()
         succeeded = result.exit is not None and result.exit.exit_code == 0 and result.interruption is None
         try:
-            self.record = self._with_file(cli_succeeded=succeeded)
+            self.record = self._with_progress(cli_succeeded=succeeded)
         except OSError as error:
             log_event("housekeeping_failed", level=logging.WARNING, run=self.record.run_id, error=error)
         return close_executed(self.folder, self.record, result, self.job, self._files)
@@ -115,10 +122,11 @@ class Execution:
         record, redactor = self.record, self._files.redactor(self.record.task_id)
         command = build_command(self._settings, self.folder, os.environ, self._replay())
         try:
-            process = CliProcess(command, self.folder, redactor)
+            process = CliProcess(command, self.folder, redactor, self._template)
         except CommandNotStarted as error:
             return CliResult(None, start_error=str(error))
-        log_event("started", run=record.run_id, task=record.task_id, pid=process.pid)
+        log_event("started", run=record.run_id, task=record.task_id, pid=process.pid, warm=process.is_warm)
+        self._started = {"cli_started_at": datetime.now(UTC), "warm": process.is_warm}
         try:
             process_exit, interruption = self._watch(process)
         finally:
@@ -177,9 +185,9 @@ class Execution:
         """Keep record and job up to date while the CLI runs, without waiting for Redis; a failure is repaired later."""
         try:
             with self._impatient():
-                record = self._with_file(cli_succeeded=False)
-                if record is not self.record:
-                    self.record = change_record(self.folder, record.epoch, traversal_id=record.traversal_id)
+                record = self._with_progress(cli_succeeded=False)
+                if record != self.record:
+                    self.record = change_record(self.folder, record.epoch, **record.progress)
                     save_to_job(self.job, self.record)
                 self._check_job()
         except (RedisError, OSError) as error:
@@ -201,6 +209,24 @@ class Execution:
         self._job_checked = time.monotonic()
         if restore_if_lost(self.job):
             log_event("job_restored", run=self.record.run_id)
+
+    def _with_progress(self, *, cli_succeeded: bool) -> RunRecord:
+        """The record with all that is known by now. Raises `OSError`."""
+        record = msgspec.structs.replace(self._with_file(cli_succeeded=cli_succeeded), **self._started)
+        if record.first_step_at is not None:
+            return record
+        return msgspec.structs.replace(record, first_step_at=self._first_step_at(record.file_id))
+
+    def _first_step_at(self, file_id: RunId) -> datetime | None:
+        """When the file was written, if it has an action now and had none before."""
+        identity = self._files.identity(self.record.task_id, file_id)
+        if identity is None or identity == self._looked:
+            return None
+        self._looked = identity
+        reading = self._files.read_unredacted(self.record.task_id, file_id)
+        if reading.traversal is None or not reading.traversal.actions or reading.modified is None:
+            return None
+        return utc_time(reading.modified)
 
     def _with_file(self, *, cli_succeeded: bool) -> RunRecord:
         """The record with the ID of the run's file, if that is known by now. Raises `OSError`."""

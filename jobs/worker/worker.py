@@ -33,6 +33,7 @@ from jobs.worker.signals import handle_terminal, leave_it_to_the_worker
 from jobs.worker.sweep import sweep
 from runner.cli.children import Children, adopt_orphans
 from runner.cli.command import log_missing
+from runner.cli.warm import Template
 from runner.errors import NoSuchRun, SettingsError
 from runner.ids import new_run_id
 from runner.log import configure_logging, log_event
@@ -69,6 +70,7 @@ class RunWorker(Worker):
         configure_logging(self.settings.log_level)
         self._was_born = False
         self._claimed: RunJob | None = None  # the job of the run that it owns now
+        self._template = Template(self.settings, os.environ, self._files.environment)
         self._children = Children()  # the work-horse, and what it leaves behind
         self._asked: SimpleQueue[int] = SimpleQueue()  # numbers of signals to leave; putting one in takes no lock
         kwargs["job_class"] = RunJob
@@ -103,6 +105,7 @@ class RunWorker(Worker):
             return super().work(*args, **kwargs)
         finally:
             self._background.leave()
+            self._template.end()
 
     def run_maintenance_tasks(self) -> None:
         """Nothing: `Recovery` does what RQ does here, by the records of the runs and without ending this worker when a
@@ -115,6 +118,7 @@ class RunWorker(Worker):
         if timeout is None or max_idle_time is not None:
             return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
         while not self._stop_requested:
+            self._template.keep()
             try:
                 with self._leaving_without_redis():
                     result = super().dequeue_job_and_maintain_ttl(POP_SECONDS, max_idle_time=POP_SECONDS)
@@ -167,7 +171,7 @@ class RunWorker(Worker):
             raise TypeError(f"a job of {type(job)}")
         self._claimed = job  # the heartbeat names it from now on
         try:
-            job.claim = claim_run(self._files, job, task_of_job(job), self.name)
+            job.claim, job.template = claim_run(self._files, job, task_of_job(job), self.name), self._template
         except NoSuchRun:
             log_event("refused", run=job.id, error=NO_RECORD)
             end_job(self, job.id, NO_RECORD, None)
@@ -184,7 +188,8 @@ class RunWorker(Worker):
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         """As RQ's, but never while one of our threads does something."""
-        self._children = Children()
+        self._template.keep(wanted=True)
+        self._children = Children(self._template.process)
         with self._background.paused():
             self._prepare(job)
             super().fork_work_horse(job, queue)

@@ -8,6 +8,7 @@ import ctypes
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -29,37 +30,51 @@ def adopts_orphans() -> bool:
 
 
 class Children:
-    """The children that this process gets from now on, and their descendants; none if it does not adopt orphans."""
+    """The children that this process gets from now on, and their descendants, if it adopts orphans; and those of the
+    `template` that forks for it, which adopts them, too."""
 
-    def __init__(self) -> None:
-        self._adopts = adopts_orphans()
+    def __init__(self, template: psutil.Process | None = None) -> None:
+        self._adopts, self._template = adopts_orphans(), template
         self._before: set[psutil.Process] = set()
-        self._before = self.processes()
+        self._before = self._own()
 
     def processes(self) -> set[psutil.Process]:
         """All of them that there are; some that start or end just now may be missing."""
+        return self._own() | (_descendants(self._template) if self._template else set())
+
+    def _own(self) -> set[psutil.Process]:
         if not self._adopts or not _has_children():
             return set()
-        others = {*self._before}
-        for process in self._before:
-            with suppress(psutil.Error):
-                others.update(process.children(recursive=True))
-        return {*psutil.Process().children(recursive=True)} - others
+        return _descendants(psutil.Process()).difference(self._before, *map(_descendants, self._before))
 
-    def reap(self, but: int = 0) -> bool:
-        """Forget those that have ended, except for the child with the PID `but`; whether there are other children."""
-        spared = {but, *(process.pid for process in self._before)}
+    def reap(self, but: int = 0) -> None:
+        """Forget those that have ended, except for the child with the PID `but`."""
+        spared = {None, but, *(process.pid for process in self._before)}
         with suppress(ChildProcessError):  # there are none (any more)
-            while self._adopts:
-                ended = _ended_child()
-                if ended is None or ended in spared:
-                    return True
-                os.waitpid(ended, 0)
-        return False
+            while self._adopts and (ended := _ended_child()) not in spared:
+                os.waitpid(ended or 0, 0)
 
     def are_left(self) -> bool:
         """Whether there certainly are some that live, also when each is gone before one could see it."""
-        return self.reap() and not self._before
+        self.reap()
+        own = _child_ids(psutil.Process()) - {process.pid for process in self._before} if self._adopts else set()
+        return bool(own or (self._template and _child_ids(self._template)))
+
+
+def _child_ids(process: psutil.Process) -> set[int]:
+    """The PIDs of its children at one moment, if Linux tells them (CONFIG_PROC_CHILDREN); none if it is gone."""
+    threads = [*Path(f"/proc/{process.pid}/task").glob("*/children")] if process.is_running() else []
+    try:
+        return {int(pid) for path in threads for pid in path.read_text().split()}
+    except OSError:  # one of its threads has just ended
+        return {child.pid for child in _descendants(process)}
+
+
+def _descendants(process: psutil.Process) -> set[psutil.Process]:
+    try:
+        return {*process.children(recursive=True)}
+    except psutil.Error:
+        return set()
 
 
 def _has_children() -> bool:

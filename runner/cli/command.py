@@ -17,6 +17,7 @@ TASK_ID_VARIABLE = "BUGNINJA_TASK_ID"
 FOLDER_VARIABLE = "BUGNINJA_RUN_FOLDER"
 URL_VARIABLE = "BUGNINJA_RUNNER_URL"
 HONCHO_VARIABLE = "HONCHO_PROCESS_NAME"
+RUN_VARIABLES = (RUN_ID_VARIABLE, TASK_ID_VARIABLE, FOLDER_VARIABLE)  # all others are the same for all runs
 SHIM = Path(__file__).parent / "shim"
 OURS = ("REDIS_URL", "API_TOKEN", "HOST", "PORT", HONCHO_VARIABLE)  # the stack's own affairs, not the CLI's
 
@@ -57,13 +58,19 @@ def build_command(
     task_id, run_id = folder.task_id, folder.run_id
     values = {"{task_id}": task_id, "{run_id}": run_id, "{traversal_id}": replay.traversal_id if replay else ""}
     argv = tuple(_filled(word, values) for word in words) + (("--healing",) if replay and replay.healing else ())
+    own = dict(zip(RUN_VARIABLES, (run_id, task_id, str(folder.path)), strict=True))
+    return Command(argv, {**base_environ(settings, environ), **own}, settings.project_root)
+
+
+def base_environ(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of all runs, without the variables that each has for itself."""
     inherited = {name: value for name, value in environ.items() if name not in OURS and not name.startswith("RQ_")}
     defaults = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
     if HONCHO_VARIABLE not in environ:  # which gives each line of the Procfile a PORT of its own
         defaults[URL_VARIABLE] = settings.base_url
     path = os.pathsep.join(filter(None, [str(SHIM), environ.get("PYTHONPATH")]))
-    ids = {RUN_ID_VARIABLE: run_id, TASK_ID_VARIABLE: task_id, FOLDER_VARIABLE: str(folder.path), "PYTHONPATH": path}
-    return Command(argv, {**defaults, **inherited, **ids}, settings.project_root)
+    without_own = {name: value for name, value in inherited.items() if name not in RUN_VARIABLES}
+    return {**defaults, **without_own, "PYTHONPATH": path}
 
 
 def log_missing(settings: Settings, environ: Mapping[str, str]) -> None:

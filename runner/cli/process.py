@@ -20,6 +20,7 @@ import psutil
 from runner.cli.children import Children
 from runner.cli.command import FOLDER_VARIABLE, Command, ProcessExit
 from runner.cli.log_file import LogFile
+from runner.cli.warm import Template, WarmProcess
 from runner.errors import CommandNotStarted
 from runner.project.run_folder import RunFolder
 from runner.redaction import Redactor
@@ -32,17 +33,21 @@ CHUNK_BYTES = 64 * 1024
 class CliProcess:
     """A running CLI, in a session of its own, printing into the run's log."""
 
-    def __init__(self, command: Command, folder: RunFolder, redactor: Redactor) -> None:
-        """Start it. Raises `CommandNotStarted`."""
+    def __init__(
+        self, command: Command, folder: RunFolder, redactor: Redactor, template: Template | None = None
+    ) -> None:
+        """Start it, warm if the template can do that. Raises `CommandNotStarted`."""
         self._folder = folder.path
-        self._children = Children()
+        self._children = Children(template.process if template else None)
         self.printed = 0  # bytes so far
         program = command.argv[0]
         try:
             self._log = LogFile(folder.log, redactor)
         except OSError as error:
             raise CommandNotStarted(program, f"its log cannot be written ({error.strerror}).") from None
-        self._process = self._start(program, command)
+        warm = template.fork(command) if template else None
+        self.is_warm = warm is not None
+        self._process: psutil.Popen | WarmProcess = warm or self._start(program, command)
         self._reader = threading.Thread(target=self._read_output, name="log", daemon=True)
         self._reader.start()
 

@@ -36,7 +36,8 @@ class RunFiles:
         """`secrets` are those of the environment; those of a task are read from its file, with the help of `names`."""
         self.tasks_root = tasks_root
         self._names = names
-        self._environment = Redactor(secrets)
+        self.environment = Redactor(secrets)
+        """Takes out the secrets of the environment."""
         self._root = os.fspath(tasks_root)
         self._listings = FolderListings()
         self._redactors: dict[TaskId, tuple[Identity | None, Redactor]] = {}
@@ -138,7 +139,7 @@ class RunFiles:
 
     def url_redactor(self, url: str) -> Redactor:
         """Takes the secrets of the environment, and those in this URL, out of texts."""
-        return self._environment.with_secrets(secrets_of_text("START_URL", url, self._names))
+        return self.environment.with_secrets(secrets_of_text("START_URL", url, self._names))
 
     def redactor(self, task_id: TaskId) -> Redactor:
         """Takes the secrets of the environment and of the task out of texts: those in its file now, and those that were
@@ -147,7 +148,7 @@ class RunFiles:
         identity = file_identity(path)
         known = self._redactors.get(task_id)
         if known is None or known[0] != identity:
-            before = self._environment if known is None else known[1]
+            before = self.environment if known is None else known[1]
             known = identity, before.with_secrets(read_task_secrets(path, self.tasks_root, self._names))
             self._redactors[task_id] = known
         return known[1]

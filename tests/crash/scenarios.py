@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import psutil
-
 from tests.crash.arena import TASK, Arena
 from tests.crash.points import VICTIMS, Point, Row, known_points
 from tests.crash.watcher import LOOK
+from tests.stack import work_horses
 
 PASSES = "note:began visit pass note:passed"
 WAITS = "note:began visit wait:go pass note:passed"
@@ -221,7 +220,7 @@ class HorseDied(Progress):
     keeps = ""
 
     def act(self, arena: Arena) -> None:
-        (horse,) = psutil.Process(arena.lines["worker"].pid).children()
+        (horse,) = work_horses(arena.lines["worker"].pid)
         horse.kill()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.other_machine import QUICK, new_machine
 from tests.project import Project
-from tests.stack import Stack
+from tests.stack import Stack, work_horses
 from tests.waiting import first, wait_for
 from tests.watching import check_it_stays, living_workers, notes
 
@@ -28,7 +28,7 @@ def can_unshare() -> bool:
 
 def kill_worker_and_horse(worker: psutil.Process) -> None:
     """Both at once; what the horse has started lives on."""
-    (horse,) = worker.children()
+    (horse,) = work_horses(worker.pid)
     worker.suspend()
     horse.kill()
     worker.kill()

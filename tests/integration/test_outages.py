@@ -13,7 +13,7 @@ import pytest
 from redis.exceptions import RedisError
 
 from tests.project import Project
-from tests.stack import Stack
+from tests.stack import Stack, work_horses
 from tests.waiting import wait_for
 
 
@@ -162,7 +162,7 @@ def test_redis_takes_no_writes(running: Running, refusal: Callable[[Stack], Abst
 
 
 def horse_of(worker: int) -> psutil.Process:
-    children = wait_for(lambda: psutil.Process(worker).children(), what="a work-horse")
+    children = wait_for(lambda: work_horses(worker), what="a work-horse")
     return children[0]
 
 
@@ -175,7 +175,7 @@ def test_a_machine_switched_off_in_the_middle_of_a_run(project: Project, stack: 
     project.add_task("slow", "child print:up visit sleep:120")
     run_id = stack.post("slow")
     wait_for(lambda: stack.run(run_id)["brain_states"])
-    workers = [process for process in stack.processes[2:] if psutil.Process(process.pid).children()]
+    workers = [process for process in stack.processes[2:] if work_horses(process.pid)]
     (worker,) = workers
     horse = horse_of(worker.pid)
     died = time.monotonic()
@@ -201,7 +201,7 @@ def test_a_slow_worker_is_not_a_dead_one(project: Project, stack: Stack) -> None
     wait_for(lambda: stack.call("GET", "/ready").body.get("workers") == 2, 15)
     run_id = stack.post("slow")
     wait_for(lambda: stack.run(run_id)["brain_states"])
-    (worker,) = [process for process in stack.processes[2:] if psutil.Process(process.pid).children()]
+    (worker,) = [process for process in stack.processes[2:] if work_horses(process.pid)]
     os.kill(worker.pid, signal.SIGSTOP)
     stopped = time.monotonic()
     wait_for(lambda: time.monotonic() - stopped > 7, 10, "two missed beats")

@@ -14,7 +14,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.project import Project
-from tests.stack import Stack
+from tests.stack import Stack, work_horses
 from tests.waiting import wait_for
 
 
@@ -159,7 +159,7 @@ def test_what_a_cli_leaves_behind_is_ended_also_when_it_ended_well(project: Proj
 
 def horse_of(worker: subprocess.Popen[bytes]) -> psutil.Process:
     """The worker's work-horse, once it has one."""
-    children = wait_for(lambda: psutil.Process(worker.pid).children(), what="a work-horse")
+    children = wait_for(lambda: work_horses(worker.pid), what="a work-horse")
     return children[0]
 
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.project import Project
-from tests.stack import Stack
+from tests.stack import Stack, work_horses
 from tests.waiting import wait_for
 
 HIDING = "orphan forks:20 orphans:50 deaf print:up visit sleep:120"  # has processes that no look at environments finds
@@ -113,7 +113,7 @@ def hidden(folder: Path) -> list[int]:
 def assert_nothing_is_left(stack: Stack, folder: Path) -> None:
     """Nothing of the run lives, and the worker has no child, living or ended."""
     assert not [pid for pid in hidden(folder) if is_alive(pid)]
-    assert psutil.Process(stack.processes[2].pid).children() == []
+    assert work_horses(stack.processes[2].pid) == []
 
 
 def test_no_process_of_a_stopped_run_can_hide(project: Project, new_stack: Callable[..., Stack]) -> None:
@@ -121,23 +121,23 @@ def test_no_process_of_a_stopped_run_can_hide(project: Project, new_stack: Calla
     run_id, folder = start_hiding(project, stack)
     stack.call("POST", f"/test-runs/{run_id}/stop")
     assert stack.wait_final(run_id)["reason"] == "stopped"
-    wait_for(lambda: not psutil.Process(stack.processes[2].pid).children(), 5, "the end of the work-horse")
+    wait_for(lambda: not work_horses(stack.processes[2].pid), 5, "the end of the work-horse")
     assert_nothing_is_left(stack, folder)
 
 
 def test_no_process_of_a_run_that_ends_by_itself_can_hide(project: Project, stack: Stack) -> None:
     folder = project.add_task("buy", "orphan forks:20 orphans:50 visit pass")
     assert stack.wait_final(stack.post("buy"))["current_state"] == "FINISHED"
-    wait_for(lambda: not psutil.Process(stack.processes[2].pid).children(), 5, "the end of the work-horse")
+    wait_for(lambda: not work_horses(stack.processes[2].pid), 5, "the end of the work-horse")
     assert_nothing_is_left(stack, folder)
 
 
 def test_what_hides_from_a_killed_work_horse_is_ended_by_the_worker(project: Project, stack: Stack) -> None:
     run_id, folder = start_hiding(project, stack)
-    (horse,) = psutil.Process(stack.processes[2].pid).children()
+    (horse,) = work_horses(stack.processes[2].pid)
     horse.kill()
     assert stack.wait_final(run_id)["reason"] == "interrupted"
-    wait_for(lambda: not psutil.Process(stack.processes[2].pid).children(), 5, "the end of all")
+    wait_for(lambda: not work_horses(stack.processes[2].pid), 5, "the end of all")
     assert_nothing_is_left(stack, folder)
     project.add_task("next")
     assert stack.wait_final(stack.post("next"))["current_state"] == "FINISHED"
@@ -145,7 +145,7 @@ def test_what_hides_from_a_killed_work_horse_is_ended_by_the_worker(project: Pro
 
 def test_what_hides_from_a_killed_worker_is_ended_by_its_work_horse(project: Project, stack: Stack) -> None:
     run_id, folder = start_hiding(project, stack)
-    (horse,) = psutil.Process(stack.processes[2].pid).children()
+    (horse,) = work_horses(stack.processes[2].pid)
     stack.processes[2].kill()
     assert stack.wait_final(run_id)["reason"] == "interrupted"
     wait_for(lambda: not is_alive(horse.pid), 5, "its end")
@@ -156,8 +156,8 @@ def test_no_zombie_is_left_while_the_cli_runs(project: Project, stack: Stack) ->
     project.add_task("busy", "orphans:50 visit sleep:60")
     run_id = stack.post("busy")
     wait_for(lambda: stack.run(run_id)["brain_states"])
-    (horse,) = psutil.Process(stack.processes[2].pid).children()
-    wait_for(lambda: len(horse.children(recursive=True)) == 1, 5, "the CLI alone")
+    worker = psutil.Process(stack.processes[2].pid)
+    wait_for(lambda: len(worker.children(recursive=True)) == 3, 5, "its template, its work-horse, and the CLI alone")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
@@ -167,7 +167,7 @@ def test_a_worker_that_is_told_to_leave_ends_all_of_its_run_in_time(
     """As a terminal does: the work-horse is told so, too."""
     run_id, folder = start_hiding(project, stack)
     worker = stack.processes[2]
-    (horse,) = psutil.Process(worker.pid).children()
+    (horse,) = work_horses(worker.pid)
     os.kill(worker.pid, number)
     os.kill(horse.pid, number)
     assert worker.wait(4) == 0

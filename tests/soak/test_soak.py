@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from tests.project import Project
-from tests.stack import FINAL, Stack
+from tests.stack import FINAL, Stack, work_horses
 from tests.waiting import wait_for
 
 RUNS = int(os.environ.get("SOAK_RUNS", "24"))
@@ -71,7 +71,7 @@ class Chaos:
 
     def horse(self) -> bool:
         """Kill a work-horse."""
-        horses = [child for worker in self.workers for child in children(worker.pid)]
+        horses = [child for worker in self.workers for child in work_horses(worker.pid)]
         return bool(horses) and kill(self.random.choice(horses))
 
     def cli(self) -> bool:
@@ -96,13 +96,6 @@ class Chaos:
             200,
             202,
         )
-
-
-def children(pid: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(pid).children()
-    except psutil.NoSuchProcess:
-        return []
 
 
 def command(process: psutil.Process) -> list[str]:

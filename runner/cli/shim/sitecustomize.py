@@ -31,37 +31,37 @@ def note_kept() -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def keep_run_id(task: Any, run_id: str, task_id: str) -> Any:
+def keep_run_id(task: Any) -> Any:
     """Give the task our ID if it is the one that we asked for; a CLI that honours the ID itself has done so."""
     try:
-        if task.task_config_path.parent.name == task_id:
-            task.run_id = run_id
+        if task.task_config_path.parent.name == os.environ["BUGNINJA_TASK_ID"]:
+            task.run_id = os.environ["BUGNINJA_RUN_ID"]
             note_kept()
     except Exception:  # noqa: BLE001 S110 (another version of Bugninja: it goes on without us)
         pass
     return task
 
 
-def patch_resolver(module: Any, run_id: str, task_id: str) -> None:
+def patch_resolver(module: Any) -> None:
     """Runs: the task that `resolve_task_ref` gives carries the ID of its run."""
     original = module.CLITaskResolver.resolve_task_ref
 
     def resolve_task_ref(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return keep_run_id(original(self, *args, **kwargs), run_id, task_id)
+        return keep_run_id(original(self, *args, **kwargs))
 
     module.CLITaskResolver.resolve_task_ref = resolve_task_ref
 
 
-def patch_executor(module: Any, run_id: str, task_id: str) -> None:
+def patch_executor(module: Any) -> None:
     """Replays: `replay_traversal` takes a run ID that the command line does not pass on."""
-    patch_lookup(module, task_id)
+    patch_lookup(module)
     original = module.TaskExecutor.replay_traversal
     code = original.__code__
     if "run_id" not in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
         return
 
     def replay_traversal(self: Any, *args: Any, **kwargs: Any) -> Any:
-        kwargs.setdefault("run_id", run_id)
+        kwargs.setdefault("run_id", os.environ["BUGNINJA_RUN_ID"])
         try:  # noqa: SIM105
             note_kept()
         except Exception:  # noqa: BLE001 S110 (its folder is gone)
@@ -71,7 +71,7 @@ def patch_executor(module: Any, run_id: str, task_id: str) -> None:
     module.TaskExecutor.replay_traversal = replay_traversal
 
 
-def patch_lookup(module: Any, task_id: str) -> None:
+def patch_lookup(module: Any) -> None:
     """Replays of one run: Bugninja looks for its traversal in `traversals/` only, but writes it below `tasks/TASK/`."""
     original = module.TaskExecutor.find_traversal_by_id
 
@@ -79,7 +79,7 @@ def patch_lookup(module: Any, task_id: str) -> None:
         try:
             return original(traversal_id, project_root)
         except FileNotFoundError:
-            folder = project_root / "tasks" / task_id / "traversals"
+            folder = project_root / "tasks" / os.environ["BUGNINJA_TASK_ID"] / "traversals"
             found = list(folder.glob("traverse_*_" + traversal_id + ".json"))
             if len(found) != 1:
                 raise
@@ -91,8 +91,8 @@ def patch_lookup(module: Any, task_id: str) -> None:
 class Patched(Loader):
     """Loads a module as its own loader does, then patches it."""
 
-    def __init__(self, loader: Loader, patch: Callable[[Any, str, str], None], run_id: str, task_id: str) -> None:
-        self.loader, self.patch, self.ids = loader, patch, (run_id, task_id)
+    def __init__(self, loader: Loader, patch: Callable[[Any], None]) -> None:
+        self.loader, self.patch = loader, patch
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
@@ -101,7 +101,7 @@ class Patched(Loader):
         """Fill the module; a patch that does not fit leaves it as it is."""
         self.loader.exec_module(module)
         try:  # noqa: SIM105
-            self.patch(module, *self.ids)
+            self.patch(module)
         except Exception:  # noqa: BLE001 S110 (names that do not exist in this version)
             pass
 
@@ -113,8 +113,8 @@ class Patched(Loader):
 class Finder(MetaPathFinder):
     """Finds only the modules that are to be patched, once each, through all the other finders."""
 
-    def __init__(self, patches: dict[str, Any], run_id: str, task_id: str) -> None:
-        self.patches, self.ids = patches, (run_id, task_id)
+    def __init__(self, patches: dict[str, Any]) -> None:
+        self.patches = patches
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """The module's own spec with our loader around its own; None for every other module."""
@@ -123,16 +123,14 @@ class Finder(MetaPathFinder):
             return None
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.loader is not None:
-            spec.loader = Patched(spec.loader, patch, *self.ids)
+            spec.loader = Patched(spec.loader, patch)
         return spec
 
 
 def install(environ: Mapping[str, str]) -> None:
-    """Wait for Bugninja's modules, if the environment says that this is a run of ours."""
-    run_id, task_id = environ.get("BUGNINJA_RUN_ID"), environ.get("BUGNINJA_TASK_ID")
-    if run_id and task_id:
-        patches = {RESOLVER: patch_resolver, EXECUTOR: patch_executor}
-        sys.meta_path.insert(0, Finder(patches, run_id, task_id))
+    """Wait for Bugninja's modules, if the environment says that this is a run of ours, or the template of runs."""
+    if (environ.get("BUGNINJA_RUN_ID") and environ.get("BUGNINJA_TASK_ID")) or "BUGNINJA_TEMPLATE" in environ:
+        sys.meta_path.insert(0, Finder({RESOLVER: patch_resolver, EXECUTOR: patch_executor}))
 
 
 def import_next() -> None:

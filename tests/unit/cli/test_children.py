@@ -134,9 +134,8 @@ def test_a_cli_that_ends_just_when_orphans_are_waited_for_is_not_missed(
     with monkeypatch.context() as patch:
         patch.setattr(process._process, "wait", too_early)
         assert process.wait(0.01) is None
-    assert process._children.reap(but=process.pid)
+    process._children.reap(but=process.pid)
     assert process.wait(10) == ProcessExit(3, None)
-    assert not process._children.reap()
 
 
 def test_what_was_there_before_is_nobodys_affair(adopting: None, start: Start, folder: RunFolder) -> None:
@@ -170,7 +169,8 @@ def test_who_does_not_adopt_has_no_children_to_end() -> None:
         children = Children()
         with subprocess.Popen(["true"]) as another:
             assert children.processes() == set()
-            assert not children.reap()
+            wait_for(lambda: psutil.Process(another.pid).status() == psutil.STATUS_ZOMBIE, 10, "its end")
+            children.reap()
             assert not children.are_left()
             assert another.wait(10) == 0
         other.kill()

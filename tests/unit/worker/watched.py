@@ -35,7 +35,7 @@ def nothing() -> None:
 class Cli:
     """Stands in for `CliProcess`."""
 
-    pid, log_problem = 1, None
+    pid, log_problem, is_warm = 1, None, False
 
     def __init__(self, steps: Sequence[Step], end: ProcessExit) -> None:
         self.steps, self.how = [*steps], end

@@ -1,0 +1,434 @@
+"""The template of a CLI: a process that has imported it, and that forks for each run. The CLI's own interpreter runs
+this file (`python template.py DESCRIPTOR CONFIG`), so it imports nothing but the standard library.
+
+The descriptor is a socket of the worker. On it come requests, each with a socket of its own and the descriptor of a
+log, and on it the template says when it is ready and why it ends. The child says on its own socket that it is set up,
+waits for the word to go, and becomes the CLI; there the template says how that ended. When the worker and its
+work-horse are gone, the template ends its children and itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import ctypes
+import gc
+import importlib.machinery
+import importlib.util
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+import sysconfig
+import time
+import types
+from typing import Any, NoReturn
+
+OWN_WORDS = 3  # of the command line: this file, the descriptor, the configuration
+ROOM = "BUGNINJA_TEMPLATE"  # the variable whose long value makes room for those of a run; it also tells our shim
+ARGUMENTS, ENVIRONMENT = (48, 49), (50, 51)  # fields of /proc/PID/stat: where these begin and end, see proc(5)
+PR_SET_CHILD_SUBREAPER = 36  # of Linux's prctl(2)
+TICK = 50  # milliseconds between two looks at children that have ended
+ENDING_SECONDS = 2.0  # until children that were sent SIGKILL must be gone
+DEVICES = ("/dev/null", "/dev/random", "/dev/urandom")
+GO = b"go"
+MESSAGE_BYTES = 256 * 1024  # more than a socket takes
+Identity = tuple[int, int, int]
+
+
+class Unfit(Exception):
+    """This CLI cannot be forked, or not any more; the text says why."""
+
+
+class Memory:
+    """A range of this process' memory that others read in /proc: its arguments, or its environment."""
+
+    def __init__(self, fields: tuple[int, int]) -> None:
+        with open("/proc/self/stat") as file:
+            values = file.read().rpartition(")")[2].split()
+        self.address, end = (int(values[field - 3]) for field in fields)
+        self.length = end - self.address
+
+    def narrow(self, name: str) -> None:
+        """From now on only the place of this variable. Raises `Unfit` if there is none."""
+        content = b"\0" + ctypes.string_at(self.address, self.length)
+        at = content.find(b"\0" + name.encode() + b"=")
+        if at < 0:
+            raise Unfit(f"what starts it does not pass on the environment ({name})")
+        self.address += at
+        self.length = content.index(b"\0", at + 1) - at - 1
+
+    def write(self, text: str) -> None:
+        """Let them read this, and after a zero byte nothing but x."""
+        content = os.fsencode(text)[: self.length - 2] + b"\0"
+        ctypes.memmove(self.address, content.ljust(self.length, b"x"), self.length)
+
+
+class Program:
+    """The script, or the module after `-m`, that the command of the CLI names."""
+
+    def __init__(self, words: list[str]) -> None:
+        """Find it, and make `sys.path` what it will be. Raises `Unfit`."""
+        self.module = words[1] if words[0] == "-m" else None
+        if self.module:
+            _begin_path_with(os.getcwd())
+            self.path = _find_module(self.module)
+        else:
+            self.path = _find_script(words[0])
+            _begin_path_with(os.path.dirname(os.path.realpath(self.path)))
+        sys.argv = [self.path]
+        with open(self.path, "rb") as file:
+            self._source = file.read()
+
+    def import_all(self) -> None:
+        """Import what it imports at its top."""
+        tree = ast.parse(self._source, self.path)
+        tree.body = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        package = importlib.util.find_spec(self.module).parent if self.module else None  # type: ignore[union-attr]
+        exec(compile(tree, self.path, "exec"), {"__name__": "__main__", "__package__": package})
+
+    def words(self, rest: list[str]) -> list[str]:
+        """The whole command line of a run."""
+        return [*sys.orig_argv[:-OWN_WORDS], *(["-m", self.module] if self.module else [self.path]), *rest]
+
+    def run(self, rest: list[str]) -> None:
+        """Do what the interpreter does that is started with this command line."""
+        main = sys.modules["__main__"] = types.ModuleType("__main__")
+        sys.orig_argv = self.words(rest)
+        if self.module:
+            sys.argv = ["-m", *rest]
+            runpy._run_module_as_main(self.module)  # type: ignore[attr-defined]
+        else:
+            sys.argv = [self.path, *rest]
+            loader = importlib.machinery.SourceFileLoader("__main__", self.path)
+            vars(main).update(__file__=self.path, __loader__=loader, __builtins__=sys.modules["builtins"])
+            exec(compile(self._source, self.path, "exec"), vars(main))
+
+
+def _begin_path_with(folder: str) -> None:
+    """Put it where Python has put the folder of this file, unless it was told not to."""
+    if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
+        sys.path[0] = folder
+
+
+def _find_module(name: str) -> str:
+    spec = importlib.util.find_spec(name)
+    if spec is not None and spec.submodule_search_locations is not None:
+        spec = importlib.util.find_spec(f"{name}.__main__")
+    if spec is None or spec.origin is None or not spec.has_location:
+        raise Unfit(f"there is no source of the module {name}")
+    return spec.origin
+
+
+def _find_script(word: str) -> str:
+    """This file, or the console script of this name."""
+    path = word if os.sep in word or os.path.isfile(word) else os.path.join(sysconfig.get_path("scripts"), word)
+    if not os.path.isfile(path):
+        raise Unfit(f"there is no script {path}")
+    return path
+
+
+class Sources:
+    """All that a new import might find to be different: the installed packages, sources outside of them, settings."""
+
+    def __init__(self, program: Program) -> None:
+        """Note how everything is; the modules of the program are imported later."""
+        self._began = time.time_ns()
+        settings = [os.path.join(os.getcwd(), "bugninja.toml"), sys.executable, program.path]
+        self._packages = sorted({os.path.realpath(folder) for folder in sys.path if _has_packages(folder)})
+        for folder in [os.getcwd(), *self._packages]:
+            settings += [os.path.join(each, ".env") for each in _with_parents(folder)]
+        settings += [os.path.join(sys.prefix, "pyvenv.cfg"), *self._packages, *self._records()]
+        self._seen = {path: _identity(path) for path in settings}
+
+    def add_modules(self) -> None:
+        """Add those that were imported from elsewhere, with all files of their packages."""
+        installed = tuple(f"{folder}{os.sep}" for folder in (*self._packages, sysconfig.get_path("stdlib")))
+        for module in list(sys.modules.values()):
+            path = getattr(getattr(module, "__spec__", None), "origin", None) or ""
+            if os.path.isabs(path) and not os.path.realpath(path).startswith(installed):
+                is_package = hasattr(module, "__path__")
+                for each in os.scandir(os.path.dirname(path)) if is_package else ():
+                    if each.is_file():
+                        self._add(each.path)
+                self._add(path)
+
+    def changed(self) -> str | None:
+        """A path where something else is now; None if there is none."""
+        return next((path for path, identity in self._seen.items() if _identity(path) != identity), None)
+
+    def _add(self, path: str) -> None:
+        identity = _identity(path)
+        if path not in self._seen:  # and if it was changed while all was imported, it counts as changed
+            self._seen[path] = None if identity is not None and identity[0] > self._began else identity
+
+    def _records(self) -> list[str]:
+        """Of each package that was installed: what is written anew when it is installed again."""
+        folders = [each.path for folder in self._packages for each in os.scandir(folder)]
+        infos = [path for path in folders if path.endswith((".dist-info", ".egg-info", ".pth", ".egg-link"))]
+        return [os.path.join(path, "RECORD") if path.endswith(".dist-info") else path for path in infos]
+
+
+def _has_packages(folder: str) -> bool:
+    return os.path.basename(folder) in ("site-packages", "dist-packages") and os.path.isdir(folder)
+
+
+def _with_parents(folder: str) -> list[str]:
+    parts = folder.split(os.sep)
+    return [os.sep.join(parts[:length]) or os.sep for length in range(1, len(parts) + 1)]
+
+
+def _identity(path: str) -> Identity | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+class NoticedEnvironment:
+    """Inside it, notice who reads variables that each run has for itself: such a CLI cannot be imported before."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+        self.read: list[str] = []
+
+    def __enter__(self) -> NoticedEnvironment:
+        self._original = original = type(os.environ).__getitem__
+
+        def getitem(environ: Any, name: str) -> str:
+            if name in self._names:
+                self.read.append(name)
+            return original(environ, name)
+
+        type(os.environ).__getitem__ = getitem  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        type(os.environ).__getitem__ = self._original  # type: ignore[method-assign]
+
+
+def import_modules(names: list[str]) -> list[str]:
+    """Import these, except for those whose package is not there; returns the latter."""
+    missing = [name for name in names if importlib.util.find_spec(name.partition(".")[0]) is None]
+    for name in names:
+        if name not in missing:
+            importlib.import_module(name)
+    return missing
+
+
+def check_forkable(control: int) -> None:
+    """Raise `Unfit` if a fork would be another process than one that has just been started."""
+    pid = os.fork()  # libraries that are made for it stop their threads now, as that of NumPy does
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    if (threads := len(os.listdir("/proc/self/task"))) > 1:
+        raise Unfit(f"it has {threads} threads once it is imported")
+    if _children():
+        raise Unfit("it has started other processes once it is imported")
+    with os.scandir("/proc/self/fd") as found:
+        opened = [_target(each.path) for each in found if int(each.name) > 2 and int(each.name) != control]
+    held = [target for target in opened if target not in (*DEVICES, f"/proc/{os.getpid()}/fd")]
+    if held:
+        raise Unfit(f"it has {held[0]} open once it is imported")
+
+
+def _target(link: str) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return DEVICES[0]  # the descriptor of this very search
+
+
+def _children() -> list[int]:
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return [int(word) for word in file.read().split()]
+
+
+class Template:
+    """The process that forks. It executes one run at a time."""
+
+    def __init__(self, control: socket.socket, config: dict[str, Any]) -> None:
+        self._control, self._config = control, config
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+        self._run: socket.socket | None = None  # of the CLI that runs
+        self._pid = self._pidfd = self._forked = 0
+
+    def prepare(self) -> None:
+        """Import everything. Raises `Unfit`, and whatever the imports raise."""
+        began = time.monotonic()
+        self._arguments, self._room = Memory(ARGUMENTS), Memory(ENVIRONMENT)
+        self._room.narrow(ROOM)
+        del os.environ[ROOM]
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self.program = Program(self._config["program"])
+        self._sources = Sources(self.program)
+        with NoticedEnvironment(self._config["run_variables"]) as noticed:
+            self.program.import_all()
+            missing = import_modules(self._config["imports"])
+        if noticed.read:
+            raise Unfit(f"it reads {noticed.read[0]} while it is imported")
+        self._sources.add_modules()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._printed = os.pread(1, os.fstat(1).st_size, 0)
+        gc.collect()
+        gc.freeze()
+        check_forkable(self._control.fileno())
+        self._pages = _resident_pages()
+        self.tell(ready=os.getpid(), seconds=round(time.monotonic() - began, 2), missing=missing)
+
+    def tell(self, **message: object) -> None:
+        """Tell the worker."""
+        _send(self._control, **message)
+
+    def serve(self) -> list[str]:
+        """Fork for each request. Returns in the children only: what follows the program on the command line."""
+        while True:
+            has_children = self._reap()
+            if not has_children:
+                self._retire_in_time()
+            events = self._poll.poll(TICK if has_children else self._config["idle_seconds"] * 1000)
+            if not events and not has_children:
+                self._end("it was not needed for long", rest=True)
+            if any(descriptor == self._control.fileno() for descriptor, _ in events):
+                words = self._handle_request()
+                if words is not None:
+                    return words
+
+    def _reap(self) -> bool:
+        """Forget the children that have ended, and say how the CLI did; whether there are others."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self._pid and self._run is not None:
+                _send(self._run, code=os.waitstatus_to_exitcode(status))
+                self._poll.unregister(self._pidfd)
+                os.close(self._pidfd)
+                self._run.close()
+                self._run = None
+
+    def _retire_in_time(self) -> None:
+        """End before this process is another one than was imported."""
+        if self._forked >= self._config["runs"]:
+            self._end(f"it has started {self._forked} runs")
+        if _resident_pages() > self._pages * self._config["growth"]:
+            self._end("its memory has grown")
+
+    def _handle_request(self) -> list[str] | None:
+        """Fork, unless there is something against it."""
+        message, descriptors, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 2)
+        if not message:
+            self._leave()
+        run, log = socket.socket(fileno=descriptors[0]), descriptors[1]
+        changed = self._sources.changed()
+        refused = f"{changed} has changed" if changed else "its last run is not over" if self._run else None
+        try:
+            pid = -1 if refused else os.fork()
+        except OSError as error:
+            pid, refused = -1, f"it cannot be forked ({error.strerror})"
+        if pid == 0:
+            return self._become_run(run, log, **json.loads(message))
+        os.close(log)
+        if refused:
+            _send(run, refused=refused)
+            run.close()
+        else:
+            self._run, self._pid, self._pidfd = run, pid, os.pidfd_open(pid)
+            self._poll.register(self._pidfd, select.POLLIN)
+            self._forked += 1
+        if changed:
+            self._end(f"{changed} has changed")
+        return None
+
+    def _become_run(self, run: socket.socket, log: int, words: list[str], environ: dict[str, str]) -> list[str]:
+        """In the child: make everything as if it had been started for this run, and wait until it may go."""
+        self._control.close()
+        os.setsid()
+        for descriptor in (1, 2):
+            os.dup2(log, descriptor)
+        os.close(log)
+        os.environ.update(environ)
+        self._room.write("\0".join(f"{name}={value}" for name, value in environ.items()))
+        self._arguments.write(" ".join(self.program.words(words)))
+        if "numpy.random" in sys.modules:
+            sys.modules["numpy.random"].seed()  # that of `random` does so itself
+        pidfd = os.pidfd_open(os.getpid())
+        with run:
+            socket.send_fds(run, [json.dumps({"pid": os.getpid()}).encode()], [pidfd])
+            if run.recv(len(GO)) != GO:
+                os._exit(0)
+        os.close(pidfd)
+        while self._printed:
+            self._printed = self._printed[os.write(1, self._printed) :]
+        return words
+
+    def _end(self, reason: str, *, rest: bool = False) -> NoReturn:
+        """Make way for another template; with `rest`, not before there is a run for it."""
+        self.tell(ended=reason, forked=self._forked, rest=rest)
+        os._exit(0)
+
+    def _leave(self) -> NoReturn:
+        """Nobody is left who could end the children."""
+        deadline = time.monotonic() + ENDING_SECONDS
+        while self._reap() and time.monotonic() < deadline:
+            for pid in _children():
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+        os._exit(0)
+
+
+def _send(where: socket.socket, **message: object) -> None:
+    """Send it; nobody may be there any more."""
+    with contextlib.suppress(OSError):
+        where.send(json.dumps(message).encode())
+
+
+def _resident_pages() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1])
+
+
+def hide_own_frames() -> None:
+    """Show the exception that ends this process without the lines of this file."""
+    show = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+        while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+            trace = trace.tb_next
+        show(kind, error.with_traceback(trace), trace)
+
+    sys.excepthook = hook
+
+
+def open_template() -> Template:
+    """The template that the command line of this process asks for, once everything is imported."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    control.set_inheritable(False)
+    template = Template(control, json.loads(sys.argv[2]))
+    try:
+        template.prepare()
+    except BaseException as error:
+        template.tell(failed=str(error) if isinstance(error, Unfit) else f"{type(error).__name__}: {error}"[:1000])
+        os._exit(1)
+    return template
+
+
+if __name__ == "__main__":
+    _template = open_template()
+    _words = _template.serve()
+    try:
+        _template.program.run(_words)
+    except BaseException:
+        hide_own_frames()
+        raise

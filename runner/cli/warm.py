@@ -1,0 +1,235 @@
+"""Warm starts: a template process that has imported the CLI, and that forks for each run.
+
+The template (`runner/cli/template.py`) belongs to a worker and runs beside it; the work-horse asks it to fork. Whatever
+is against that, the CLI is started as usual.
+"""
+
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from runner.cli.command import RUN_ID_VARIABLE, RUN_VARIABLES, Command, base_environ
+from runner.cli.program import Program, find_program
+from runner.errors import NotPython
+from runner.log import log_event
+from runner.redaction import Redactor
+from runner.settings import WARM_IMPORTS, Settings
+
+SCRIPT = Path(__file__).with_name("template.py")
+ROOM = "BUGNINJA_TEMPLATE"  # see there
+ROOM_BYTES = 8 * 1024  # more than the variables of a run can take
+IMPORT_SECONDS = 60.0  # after which imports count as failed
+ANSWER_SECONDS = 2.0  # within which a template must have forked
+STATUS_SECONDS = 1.0  # within which it must have said how a child ended
+RUNS = 100  # after which a template is replaced
+GROWTH = 1.3  # times its first memory, with which it is replaced
+IDLE_SECONDS = 3600  # without a run, after which it ends
+MOST_CHANGES = 3  # of the sources, in a row and with no run between: then there is no use in templates
+MESSAGE_BYTES = 4096
+GO = b"go"
+
+
+class WarmProcess(psutil.Process):
+    """A CLI that a template has forked; as far as `CliProcess` needs it, like `psutil.Popen`."""
+
+    def __init__(self, pid: int, pidfd: int, run: socket.socket, stdout: IO[bytes]) -> None:
+        super().__init__(pid)
+        self.stdout = stdout
+        self._pidfd, self._run = pidfd, run
+        self._code: int | None = None
+        self._has_ended = False
+
+    def wait(self, timeout: float | None = None) -> int | None:  # type: ignore[override]
+        """As that of `psutil.Popen`: its exit code, or the negative number of the signal that ended it. None if its
+        template ended before it, since then nobody knows."""
+        if not self._has_ended:
+            self._code = self._wait(timeout)
+            self._has_ended = True
+            self._run.close()
+            os.close(self._pidfd)
+        return self._code
+
+    def _wait(self, timeout: float | None) -> int | None:
+        run = self._run.fileno()
+        ready = _readable(timeout, run, self._pidfd)
+        if ready == {self._pidfd}:
+            ready |= _readable(STATUS_SECONDS, run)
+        if run in ready and (told := _receive(self._run)):
+            return int(told["code"])
+        if not ready or (self._pidfd not in ready and not _readable(timeout, self._pidfd)):
+            raise psutil.TimeoutExpired(timeout or 0, self.pid)
+        return None
+
+
+class Template:
+    """The template of one worker, if its CLI can have one. The worker calls `keep` and `end`, its work-horse `fork`."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str], redactor: Redactor) -> None:
+        """Nothing is started yet. `redactor` takes the secrets out of what imports say."""
+        self.process: psutil.Process | None = None
+        """The template, once it is ready."""
+        self._settings, self._environ, self._redactor = settings, base_environ(settings, environ), redactor
+        self._launched: subprocess.Popen[bytes] | None = None  # it, or what has started it
+        self._rests = False
+        self._changes = 0
+        self._program: Program | None = None
+        try:
+            self._program = self._find_program() if settings.runner_warm else None
+        except NotPython as error:
+            self._give_up(str(error))
+
+    def _find_program(self) -> Program:
+        if sys.platform != "linux":
+            raise NotPython("it needs Linux")
+        words, folder = self._settings.runner_command, self._settings.project_root
+        return find_program(words, folder, self._environ.get("PATH"), self._settings.runner_python)
+
+    def keep(self, *, wanted: bool = False) -> None:
+        """Take note of what it says, and start it if it is not there. One that has ended because there were no runs, or
+        that was killed, is started again when there is a run (`wanted`)."""
+        while self._launched is not None and (told := _receive(self._control, socket.MSG_DONTWAIT)):
+            self._note(**told)
+        if self._launched is not None:
+            self._check(self._launched)
+        if self._launched is None and self._program is not None and (wanted or not self._rests):
+            self._start(self._program)
+
+    def _check(self, launched: subprocess.Popen[bytes]) -> None:
+        if launched.poll() is None and (self.process is not None or time.monotonic() < self._deadline):
+            return
+        if self.process is not None:
+            self._note(ended="it was killed", rest=True)
+        elif launched.poll() is None:
+            self._give_up(f"its imports took more than {IMPORT_SECONDS:.0f} seconds")
+        else:
+            self._give_up("its imports have ended its process")
+
+    def _start(self, program: Program) -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        config = {
+            "program": program.target,
+            "imports": self._settings.runner_warm_imports,
+            "run_variables": RUN_VARIABLES,
+            "runs": RUNS,
+            "growth": GROWTH,
+            "idle_seconds": IDLE_SECONDS,
+        }
+        with theirs, tempfile.TemporaryFile() as printed:
+            try:
+                self._launched = subprocess.Popen(
+                    [*program.interpreter, SCRIPT, str(theirs.fileno()), json.dumps(config)],
+                    cwd=self._settings.project_root,
+                    env={**self._environ, ROOM: "x" * ROOM_BYTES},
+                    stdin=subprocess.DEVNULL,
+                    stdout=printed,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+            except OSError as error:
+                self._give_up(f"{program.interpreter[0]} cannot be started ({error.strerror})")
+        self._rests, self._deadline = False, time.monotonic() + IMPORT_SECONDS
+
+    def _note(self, **told: Any) -> None:
+        """Take note of a message."""
+        if "ready" in told:
+            self.process = psutil.Process(told["ready"])
+            missing = None if self._settings.runner_warm_imports == WARM_IMPORTS else ",".join(told["missing"])
+            log_event("warm", pid=told["ready"], seconds=told["seconds"], missing=missing or None)
+        elif "failed" in told:
+            self._give_up(self._redactor.text(told["failed"]))
+        else:
+            log_event("template_ended", error=told["ended"])
+            self._rests = told["rest"]
+            self._changes = 0 if told.get("forked") or self._rests else self._changes + 1
+            self.end()
+            if self._changes == MOST_CHANGES:
+                self._give_up(f"{told['ended']}, again and again")
+
+    def _give_up(self, reason: str) -> None:
+        """From now on each CLI is started as usual."""
+        self.end()
+        self._program = None
+        log_event("cold", level=logging.WARNING, error=reason)
+
+    def end(self) -> None:
+        """End it at once, if it is there."""
+        if self._launched is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._launched.pid, signal.SIGKILL)
+            self._launched.wait()
+            self._control.close()
+        self._launched = self.process = None
+
+    def fork(self, command: Command) -> WarmProcess | None:
+        """The CLI of this command, in a session of its own; None if it has to be started in another way."""
+        if self.process is None or self._program is None or not self._is_for(command):
+            return None
+        output, printing = os.pipe()
+        stdout = os.fdopen(output, "rb", buffering=0)
+        try:
+            return self._ask(command, self._program.length, stdout, printing)
+        except (OSError, psutil.Error, ValueError) as error:
+            stdout.close()
+            log_event("not_forked", run=command.environ[RUN_ID_VARIABLE], error=error)
+            return None
+        finally:
+            os.close(printing)
+
+    def _ask(self, command: Command, length: int, stdout: IO[bytes], printing: int) -> WarmProcess:
+        """Raises `OSError` and the like, and `ValueError` with the reason if the template does not fork. Without the
+        word to go the child does nothing, and it ends when its socket is closed."""
+        run, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ExitStack() as undo:
+            undo.enter_context(run)
+            own = {name: command.environ[name] for name in RUN_VARIABLES}
+            request = {"words": command.argv[length:], "environ": own}
+            with theirs:
+                socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno(), printing])
+            run.settimeout(ANSWER_SECONDS)
+            answer, pidfds, _, _ = socket.recv_fds(run, MESSAGE_BYTES, 1)
+            told = json.loads(answer or "{}")
+            if not pidfds:
+                raise ValueError(told.get("refused", "its template has ended"))
+            undo.callback(os.close, pidfds[0])
+            process = WarmProcess(told["pid"], pidfds[0], run, stdout)
+            run.setblocking(True)
+            run.send(GO)
+            undo.pop_all()
+            return process
+
+    def _is_for(self, command: Command) -> bool:
+        """Whether it would be the same CLI, in the same environment."""
+        words = self._settings.runner_command[: self._program.length] if self._program else ()
+        shared = {name: value for name, value in command.environ.items() if name not in RUN_VARIABLES}
+        return command.argv[: len(words)] == words and shared == self._environ
+
+
+def _receive(where: socket.socket, flags: int = 0) -> dict[str, Any] | None:
+    """The next message; None if there is none (any more)."""
+    try:
+        content = where.recv(MESSAGE_BYTES, flags)
+    except OSError:
+        return None
+    return json.loads(content) if content else None
+
+
+def _readable(seconds: float | None, *descriptors: int) -> set[int]:
+    """Those that can be read, as soon as one can, and at the latest after so many seconds."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in poll.poll(None if seconds is None else seconds * 1000)}
