@@ -132,44 +132,50 @@ def _find_script(word: str) -> str:
 
 
 class Sources:
-    """All that a new import might find to be different: the installed packages, sources outside of them, settings."""
+    """All in which a new import might find a difference: installed packages, sources outside of them, settings."""
 
-    def __init__(self, program: Program) -> None:
-        """Note how everything is; the modules of the program are imported later."""
-        self._began = time.time_ns()
-        settings = [os.path.join(os.getcwd(), "bugninja.toml"), sys.executable, program.path]
+    def __init__(self, script: str, began: float) -> None:
+        """Note how everything is, except for modules: they were not imported before `began`, in seconds since 1970."""
+        self._began = began * 1e9
         self._packages = sorted({os.path.realpath(folder) for folder in sys.path if _has_packages(folder)})
-        for folder in [os.getcwd(), *self._packages]:
-            settings += [os.path.join(each, ".env") for each in _with_parents(folder)]
-        settings += [os.path.join(sys.prefix, "pyvenv.cfg"), *self._packages, *self._records()]
-        self._seen = {path: _identity(path) for path in settings}
+        paths = [
+            script,
+            sys.executable,
+            os.path.join(sys.prefix, "pyvenv.cfg"),
+            os.path.join(os.getcwd(), "bugninja.toml"),
+        ]
+        for folder in [os.getcwd(), *self._packages]:  # where python-dotenv looks
+            paths += [os.path.join(each, ".env") for each in _with_parents(folder)]
+        for folder in self._packages:
+            paths += [folder, *map(_installed_file, os.scandir(folder))]
+        self._seen = {path: _identity(path) for path in paths if path}
 
     def add_modules(self) -> None:
         """Add those that were imported from elsewhere, with all files of their packages."""
         installed = tuple(f"{folder}{os.sep}" for folder in (*self._packages, sysconfig.get_path("stdlib")))
         for module in list(sys.modules.values()):
-            path = getattr(getattr(module, "__spec__", None), "origin", None) or ""
+            spec = getattr(module, "__dict__", {}).get("__spec__")  # its own, whatever a lazy module does
+            path = getattr(spec, "origin", None) or ""
             if os.path.isabs(path) and not os.path.realpath(path).startswith(installed):
-                is_package = hasattr(module, "__path__")
-                for each in os.scandir(os.path.dirname(path)) if is_package else ():
-                    if each.is_file():
-                        self._add(each.path)
-                self._add(path)
+                folders = getattr(spec, "submodule_search_locations", None) or []
+                beside = [each.path for folder in folders for each in os.scandir(folder) if each.is_file()]
+                for each in (path, *beside):
+                    self._seen.setdefault(each, self._unless_new(_identity(each)))
 
     def changed(self) -> str | None:
         """A path where something else is now; None if there is none."""
         return next((path for path, identity in self._seen.items() if _identity(path) != identity), None)
 
-    def _add(self, path: str) -> None:
-        identity = _identity(path)
-        if path not in self._seen:  # and if it was changed while all was imported, it counts as changed
-            self._seen[path] = None if identity is not None and identity[0] > self._began else identity
+    def _unless_new(self, identity: Identity | None) -> Identity | None:
+        """What was changed since all began may have been imported before that."""
+        return None if identity is not None and identity[0] > self._began else identity
 
-    def _records(self) -> list[str]:
-        """Of each package that was installed: what is written anew when it is installed again."""
-        folders = [each.path for folder in self._packages for each in os.scandir(folder)]
-        infos = [path for path in folders if path.endswith((".dist-info", ".egg-info", ".pth", ".egg-link"))]
-        return [os.path.join(path, "RECORD") if path.endswith(".dist-info") else path for path in infos]
+
+def _installed_file(entry: os.DirEntry[str]) -> str:
+    """Of a package that is installed: what is written anew when that is done again. Empty for all else."""
+    if entry.name.endswith(".dist-info"):
+        return os.path.join(entry.path, "RECORD")
+    return entry.path if entry.name.endswith((".egg-info", ".egg-link", ".pth")) else ""
 
 
 def _has_packages(folder: str) -> bool:
@@ -245,8 +251,12 @@ def _target(link: str) -> str:
 
 
 def _children() -> list[int]:
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        return [int(word) for word in file.read().split()]
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
+            if int(file.read().rpartition(")")[2].split()[1]) == os.getpid():
+                found.append(int(name))
+    return found
 
 
 class Template:
@@ -257,18 +267,18 @@ class Template:
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
         self._run: socket.socket | None = None  # of the CLI that runs
-        self._pid = self._pidfd = self._forked = 0
+        self._pid = self._pidfd = self._runs = 0
 
     def prepare(self) -> None:
         """Import everything. Raises `Unfit`, and whatever the imports raise."""
-        began = time.monotonic()
+        began = time.time()
         self._arguments, self._room = Memory(ARGUMENTS), Memory(ENVIRONMENT)
         self._room.narrow(ROOM)
         del os.environ[ROOM]
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        self.program = Program(self._config["program"])
-        self._sources = Sources(self.program)
         with NoticedEnvironment(self._config["run_variables"]) as noticed:
+            self.program = Program(self._config["program"])
+            self._sources = Sources(self.program.path, began)
             self.program.import_all()
             missing = import_modules(self._config["imports"])
         if noticed.read:
@@ -280,8 +290,7 @@ class Template:
         gc.collect()
         gc.freeze()
         check_forkable(self._control.fileno())
-        self._pages = _resident_pages()
-        self.tell(ready=os.getpid(), seconds=round(time.monotonic() - began, 2), missing=missing)
+        self.tell(ready=os.getpid(), seconds=round(time.time() - began, 2), missing=missing)
 
     def tell(self, **message: object) -> None:
         """Tell the worker."""
@@ -290,12 +299,7 @@ class Template:
     def serve(self) -> list[str]:
         """Fork for each request. Returns in the children only: what follows the program on the command line."""
         while True:
-            has_children = self._reap()
-            if not has_children:
-                self._retire_in_time()
-            events = self._poll.poll(TICK if has_children else self._config["idle_seconds"] * 1000)
-            if not events and not has_children:
-                self._end("it was not needed for long", rest=True)
+            events = self._poll.poll(TICK if self._reap() else None)
             if any(descriptor == self._control.fileno() for descriptor, _ in events):
                 words = self._handle_request()
                 if words is not None:
@@ -316,13 +320,6 @@ class Template:
                 os.close(self._pidfd)
                 self._run.close()
                 self._run = None
-
-    def _retire_in_time(self) -> None:
-        """End before this process is another one than was imported."""
-        if self._forked >= self._config["runs"]:
-            self._end(f"it has started {self._forked} runs")
-        if _resident_pages() > self._pages * self._config["growth"]:
-            self._end("its memory has grown")
 
     def _handle_request(self) -> list[str] | None:
         """Fork, unless there is something against it."""
@@ -345,9 +342,11 @@ class Template:
         else:
             self._run, self._pid, self._pidfd = run, pid, os.pidfd_open(pid)
             self._poll.register(self._pidfd, select.POLLIN)
-            self._forked += 1
+            self._runs += 1
+            self.tell(runs=self._runs)
         if changed:
-            self._end(f"{changed} has changed")
+            self.tell(changed=changed)
+            os._exit(0)
         return None
 
     def _become_run(self, run: socket.socket, log: int, words: list[str], environ: dict[str, str]) -> list[str]:
@@ -372,11 +371,6 @@ class Template:
             self._printed = self._printed[os.write(1, self._printed) :]
         return words
 
-    def _end(self, reason: str, *, rest: bool = False) -> NoReturn:
-        """Make way for another template; with `rest`, not before there is a run for it."""
-        self.tell(ended=reason, forked=self._forked, rest=rest)
-        os._exit(0)
-
     def _leave(self) -> NoReturn:
         """Nobody is left who could end the children."""
         deadline = time.monotonic() + ENDING_SECONDS
@@ -392,11 +386,6 @@ def _send(where: socket.socket, **message: object) -> None:
     """Send it; nobody may be there any more."""
     with contextlib.suppress(OSError):
         where.send(json.dumps(message).encode())
-
-
-def _resident_pages() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1])
 
 
 def hide_own_frames() -> None:

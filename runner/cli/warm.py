@@ -84,12 +84,13 @@ class Template:
         self._settings, self._environ, self._redactor = settings, base_environ(settings, environ), redactor
         self._launched: subprocess.Popen[bytes] | None = None  # it, or what has started it
         self._rests = False
-        self._changes = 0
+        self._runs = self._changes = self._memory = 0
+        self._used_at = self._deadline = 0.0
         self._program: Program | None = None
         try:
             self._program = self._find_program() if settings.runner_warm else None
         except NotPython as error:
-            self._give_up(str(error))
+            log_event("cold", error=error)
 
     def _find_program(self) -> Program:
         if sys.platform != "linux":
@@ -98,24 +99,54 @@ class Template:
         return find_program(words, folder, self._environ.get("PATH"), self._settings.runner_python)
 
     def keep(self, *, wanted: bool = False) -> None:
-        """Take note of what it says, and start it if it is not there. One that has ended because there were no runs, or
-        that was killed, is started again when there is a run (`wanted`)."""
+        """Take note of what it says, replace it in time, and start it if it is not there. One that has ended because
+        there were no runs, or that was killed, is started again when there is one (`wanted`)."""
         while self._launched is not None and (told := _receive(self._control, socket.MSG_DONTWAIT)):
-            self._note(**told)
+            self._note(told)
         if self._launched is not None:
             self._check(self._launched)
         if self._launched is None and self._program is not None and (wanted or not self._rests):
             self._start(self._program)
 
-    def _check(self, launched: subprocess.Popen[bytes]) -> None:
-        if launched.poll() is None and (self.process is not None or time.monotonic() < self._deadline):
-            return
-        if self.process is not None:
-            self._note(ended="it was killed", rest=True)
-        elif launched.poll() is None:
-            self._give_up(f"its imports took more than {IMPORT_SECONDS:.0f} seconds")
+    def _note(self, told: dict[str, Any]) -> None:
+        """Take note of a message."""
+        self._used_at = time.monotonic()
+        if "ready" in told:
+            self.process = psutil.Process(told["ready"])
+            self._memory, self._runs = _memory(self.process), 0
+            missing = None if self._settings.runner_warm_imports == WARM_IMPORTS else ",".join(told["missing"])
+            log_event("template_ready", pid=told["ready"], seconds=told["seconds"], missing=missing or None)
+        elif "failed" in told:
+            self._give_up(self._redactor.text(told["failed"]))
+        elif "runs" in told:
+            self._runs = told["runs"]
         else:
+            self._changes = 0 if self._runs else self._changes + 1
+            reason = f"{told['changed']} has changed"
+            self._replace(reason) if self._changes < MOST_CHANGES else self._give_up(f"{reason}, again and again")
+
+    def _check(self, launched: subprocess.Popen[bytes]) -> None:
+        """Replace it in time, and notice if it is gone."""
+        is_there, now = launched.poll() is None, time.monotonic()
+        if self.process is None and not is_there:
             self._give_up("its imports have ended its process")
+        elif self.process is None:
+            if now > self._deadline:
+                self._give_up(f"its imports took more than {IMPORT_SECONDS:.0f} seconds")
+        elif not is_there:
+            self._replace("it was killed", rest=True)
+        elif now > self._used_at + IDLE_SECONDS:
+            self._replace("there was no run for long", rest=True)
+        elif self._runs >= RUNS:
+            self._replace(f"it has started {self._runs} runs")
+        elif _memory(self.process) > self._memory * GROWTH:
+            self._replace("its memory has grown")
+
+    def _replace(self, reason: str, *, rest: bool = False) -> None:
+        """End it; the next one is started now, or (`rest`) when there is a run."""
+        log_event("template_ended", error=reason)
+        self.end()
+        self._rests = rest
 
     def _start(self, program: Program) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -123,9 +154,6 @@ class Template:
             "program": program.target,
             "imports": self._settings.runner_warm_imports,
             "run_variables": RUN_VARIABLES,
-            "runs": RUNS,
-            "growth": GROWTH,
-            "idle_seconds": IDLE_SECONDS,
         }
         with theirs, tempfile.TemporaryFile() as printed:
             try:
@@ -142,22 +170,6 @@ class Template:
             except OSError as error:
                 self._give_up(f"{program.interpreter[0]} cannot be started ({error.strerror})")
         self._rests, self._deadline = False, time.monotonic() + IMPORT_SECONDS
-
-    def _note(self, **told: Any) -> None:
-        """Take note of a message."""
-        if "ready" in told:
-            self.process = psutil.Process(told["ready"])
-            missing = None if self._settings.runner_warm_imports == WARM_IMPORTS else ",".join(told["missing"])
-            log_event("warm", pid=told["ready"], seconds=told["seconds"], missing=missing or None)
-        elif "failed" in told:
-            self._give_up(self._redactor.text(told["failed"]))
-        else:
-            log_event("template_ended", error=told["ended"])
-            self._rests = told["rest"]
-            self._changes = 0 if told.get("forked") or self._rests else self._changes + 1
-            self.end()
-            if self._changes == MOST_CHANGES:
-                self._give_up(f"{told['ended']}, again and again")
 
     def _give_up(self, reason: str) -> None:
         """From now on each CLI is started as usual."""
@@ -225,6 +237,13 @@ def _receive(where: socket.socket, flags: int = 0) -> dict[str, Any] | None:
     except OSError:
         return None
     return json.loads(content) if content else None
+
+
+def _memory(process: psutil.Process) -> int:
+    """Bytes; 0 if it is gone."""
+    with suppress(psutil.Error):
+        return int(process.memory_info().rss)
+    return 0
 
 
 def _readable(seconds: float | None, *descriptors: int) -> set[int]:
