@@ -84,13 +84,11 @@ class RunWorker(Worker):
 
     @property
     def dequeue_timeout(self) -> int:
-        """Seconds of one blocking pop."""
-        return POP_SECONDS
+        return POP_SECONDS  # that one blocking pop takes
 
     @property
     def connection_timeout(self) -> int:
-        """Seconds until an unanswered command counts as failed."""
-        return POP_SECONDS + 2
+        return POP_SECONDS + 2  # until an unanswered command counts as failed
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
         """Work as RQ's worker does, with heartbeats, sweeps and recovery in threads beside it."""
@@ -108,8 +106,7 @@ class RunWorker(Worker):
             self._template.end()
 
     def run_maintenance_tasks(self) -> None:
-        """Nothing: `Recovery` does what RQ does here, by the records of the runs and without ending this worker when a
-        job cannot be loaded."""
+        """Nothing: `Recovery` does this by the records of runs, and without ending at a job that cannot be loaded."""
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -279,7 +276,6 @@ class RunWorker(Worker):
             super()._pubsub_exception_handler(exc, pubsub, pubsub_thread)
 
     def _close_after_horse(self, job: Job, *, save: bool) -> None:
-        """End what a dead horse left behind; its run has an outcome then. `save` copies it into the job, too."""
         if isinstance(job, RunJob):
             close_after_horse(self._files, job, self._children, save=save)
 
@@ -299,7 +295,6 @@ class RunWorker(Worker):
             log_event("registered_again", worker=self.name)
 
     def _make_recovery(self) -> Recovery:
-        """Recovery with a connection that does not wait; it ends jobs in this worker's name."""
         queue = make_queue(self._impatient, self.settings.queue_name)
         worker = JobEnder([queue], name=self.name, connection=self._impatient, serializer=queue.serializer)
         return Recovery(self.settings, worker, self._files)

@@ -29,6 +29,13 @@ def test_a_run_is_accepted_executed_and_shown_under_one_id(stack: FakeStack) -> 
         "started_at": response.json()["queued_at"],
         "finished_at": None,
         "duration": None,
+        "timing": {
+            "accepted_at": response.json()["queued_at"],
+            "claimed_at": None,
+            "cli_started_at": None,
+            "first_step_at": None,
+            "warm": None,
+        },
         "run_type": "AGENTIC",
         "origin": "WEB_UI",
         "run_gif": None,

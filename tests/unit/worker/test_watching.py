@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -16,7 +15,6 @@ from jobs.worker import execution as module
 from jobs.worker.execution import MB, SHUTDOWN_GRACE, TICK
 from runner.cli.command import ProcessExit
 from runner.errors import OwnershipLost
-from runner.ids import RunId
 from runner.project.run_folder import RunFolder
 from tests.project import PASSED, VISIT
 from tests.unit.runs import OTHER, full_disk
@@ -128,7 +126,7 @@ def test_a_record_that_has_not_changed_is_not_read_again(run: Watched, monkeypat
 
     monkeypatch.setattr(module, "read_record", read)
     run.run(nothing, nothing, nothing, lambda: change_record(run.folder, 1, machine="m"), nothing, nothing)
-    assert reads == [run.folder] * 2
+    assert reads == [run.folder] * 3, "before it starts, when its start is recorded, and after the change"
 
 
 def test_a_file_that_the_log_names_is_recorded_while_the_cli_runs(run: Watched) -> None:
@@ -142,9 +140,11 @@ def test_a_file_that_the_log_names_is_recorded_while_the_cli_runs(run: Watched) 
         seen.append((read_record(run.folder), run.kept()))
 
     record = run.run(look, name, look, look)
-    adopted = msgspec.structs.replace(STARTED, traversal_id=RunId(OTHER))
-    assert [on_disk for on_disk, _ in seen] == [STARTED, adopted, adopted]
-    assert seen[1:] == [(adopted, adopted)] * 2
+    assert [on_disk and on_disk.traversal_id for on_disk, _ in seen] == [None, OTHER, OTHER]
+    assert seen[1] == seen[2]
+    adopted, kept = seen[1]
+    assert adopted == kept
+    assert adopted is not None
     assert (record.traversal_id, record.epoch) == (OTHER, 1)
 
 

@@ -59,7 +59,7 @@ def test_the_command_of_a_replay_names_the_file_that_is_repeated(
     run_type = RunType.REPLAY_WITH_HEALING if healing else RunType.REPLAY
     run.record = msgspec.structs.replace(STARTED, original_traversal_id=RunId(OTHER), run_type=run_type)
     run.folder.write_record(record_to_json(run.record))
-    given: list[tuple[Command, RunFolder, Redactor]] = []
+    given: list[tuple[Command, RunFolder, Redactor, None]] = []
 
     def refuse(*arguments: object) -> None:
         given.append(arguments)  # type: ignore[arg-type]
@@ -70,10 +70,10 @@ def test_the_command_of_a_replay_names_the_file_that_is_repeated(
     outcome = run.execution().run().outcome
     assert outcome is not None
     assert (outcome.reason, outcome.error_message) == ("cli_error", str(CommandNotStarted("x", "no such program.")))
-    ((command, folder, redactor),) = given
+    ((command, folder, redactor, template),) = given
     assert command.argv[-3:] == (("replay", OTHER, "--healing") if healing else ("buy", "replay", OTHER))
     assert (command.environ["INHERITED"], folder) == ("yes", run.folder)
-    assert redactor is run.files.redactor(STARTED.task_id)
+    assert (redactor, template) == (run.files.redactor(STARTED.task_id), None)
 
 
 def test_processes_that_could_not_be_ended_are_counted(
