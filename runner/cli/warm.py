@@ -168,6 +168,7 @@ class Template:
                     start_new_session=True,
                 )
             except OSError as error:
+                self._control.close()
                 self._give_up(f"{program.interpreter[0]} cannot be started ({error.strerror})")
         self._rests, self._deadline = False, time.monotonic() + IMPORT_SECONDS
 
