@@ -37,7 +37,7 @@ class Timing(Struct, frozen=True):
     accepted_at: datetime | None
     claimed_at: Annotated[datetime | None, Meta(description="when a worker took the run")]
     cli_started_at: datetime | None
-    first_step_at: Annotated[datetime | None, Meta(description="when the first action was in the run's file")]
+    first_step_at: Annotated[datetime | None, Meta(description="when the first step was in the run's file")]
     warm: Annotated[bool | None, Meta(description="whether the CLI was forked from a process that had imported it")]
 
 

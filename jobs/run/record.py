@@ -67,7 +67,7 @@ class RunRecord(Struct, frozen=True):
     """The ID in the run's own file name, once there is a file; another one than `run_id` if the file was adopted."""
     cli_started_at: Time | None = None
     first_step_at: Time | None = None
-    """When the first action was in the file."""
+    """When the first step was in the file."""
     warm: bool | None = None
     """Whether the CLI was forked from a process that had imported it; None if it was not started (yet)."""
     outcome: Outcome | None = None

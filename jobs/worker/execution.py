@@ -218,15 +218,15 @@ class Execution:
         return msgspec.structs.replace(record, first_step_at=self._first_step_at(record.file_id))
 
     def _first_step_at(self, file_id: RunId) -> datetime | None:
-        """When the file was written, if it has an action now and had none before."""
+        """When the file was written, if it has a step now and had none before."""
         identity = self._files.identity(self.record.task_id, file_id)
         if identity is None or identity == self._looked:
             return None
         self._looked = identity
         reading = self._files.read_unredacted(self.record.task_id, file_id)
-        if reading.traversal is None or not reading.traversal.actions or reading.modified is None:
-            return None
-        return utc_time(reading.modified)
+        traversal = reading.traversal
+        has_step = traversal is not None and (traversal.brain_states or traversal.actions)
+        return utc_time(reading.modified) if has_step and reading.modified is not None else None
 
     def _with_file(self, *, cli_succeeded: bool) -> RunRecord:
         """The record with the ID of the run's file, if that is known by now. Raises `OSError`."""

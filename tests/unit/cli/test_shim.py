@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.cli.command import SHIM
+from tests.unit.cli.templates import Warm
 
 RUN, TASK = "r" * 24, "buy"
 
@@ -161,3 +162,29 @@ def test_another_broken_sitecustomize_does_not_stop_the_cli(package: Path, tmp_p
     (other / "sitecustomize.py").write_text("import no_such_module\n")
     done = python(tmp_path, SHOW_RUN.format("buy"), other)
     assert (done.returncode, done.stdout.strip()) == (0, RUN)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="warm starts need Linux")
+def test_each_run_of_a_template_keeps_its_own_id(tmp_path: Path) -> None:
+    warm = Warm(tmp_path)
+    folder = warm.code / "bugninja_cli" / "utils"
+    folder.mkdir(parents=True)
+    for name, code in {"__init__": "", "task_resolver": RESOLVER, "task_executor": EXECUTOR}.items():
+        (folder / f"{name}.py").write_text(code)
+    (folder.parent / "__init__.py").touch()
+    imports = "import bugninja_cli.utils.task_executor\nimport bugninja_cli.utils.task_resolver\n"
+    found = SHOW_FOUND.format("x" * 24)
+    try:
+        template = warm.ready(f"{imports}{SHOW_RUN.format(TASK)}\n{SHOW_REPLAY}\n{found}")
+        for number in range(2):
+            folder = warm.root / "tasks" / TASK / "traversals"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"traverse_20261123_080000_{'x' * 24}.json").touch()
+            run_id = warm.command(number).environ["BUGNINJA_RUN_ID"]
+            run_folder = Path(warm.command(number).environ["BUGNINJA_RUN_FOLDER"])
+            run_folder.mkdir(parents=True)
+            expected = f"{run_id}\n{run_id}\ntraverse_20261123_080000_{'x' * 24}.json\n"
+            assert warm.run(template, number) == (expected, 0)
+            assert (run_folder / "kept-id").exists()
+    finally:
+        warm.close()
