@@ -218,11 +218,15 @@ class NoticedEnvironment:
 
 
 def import_modules(names: list[str]) -> list[str]:
-    """Import these, except for those whose package is not there; returns the latter."""
-    missing = [name for name in names if importlib.util.find_spec(name.partition(".")[0]) is None]
+    """Import these; returns those that are not there, as in another version of the CLI."""
+    missing = []
     for name in names:
-        if name not in missing:
+        try:
             importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if not f"{name}.".startswith(f"{error.name}."):
+                raise
+            missing.append(name)
     return missing
 
 

@@ -273,12 +273,24 @@ def test_imports_that_take_too_long_are_the_last(
 
 
 def test_further_modules_are_imported_if_there_are_such(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    warm = Warm(tmp_path, RUNNER_WARM_IMPORTS="late, nowhere.at.all")
+    warm = Warm(tmp_path, RUNNER_WARM_IMPORTS="late, nowhere.at.all, json.nothing")
     (warm.code / "late.py").write_text("")
     try:
         template = warm.ready("import sys; print('late' in sys.modules)")
         assert warm.run(template) == ("True\n", 0)
-        assert "missing=nowhere.at.all" in caplog.text
+        assert "missing=nowhere.at.all,json.nothing" in caplog.text
+    finally:
+        warm.close()
+
+
+def test_a_further_module_that_cannot_be_imported_is_a_fault(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    warm = Warm(tmp_path, RUNNER_WARM_IMPORTS="late")
+    (warm.code / "late.py").write_text("import nowhere")
+    warm.script.write_text(HELLO)
+    try:
+        template = warm.template()
+        wait_for(lambda: warm.is_ready(template) or template._program is None, 20, "the end of its imports")
+        assert "ModuleNotFoundError: No module named 'nowhere'" in caplog.text.replace("\\'", "'")
     finally:
         warm.close()
 
