@@ -327,7 +327,9 @@ class Template:
 
     def _handle_request(self) -> list[str] | None:
         """Fork, unless there is something against it."""
-        message, descriptors, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 2)
+        message, descriptors = b"", [0]
+        with contextlib.suppress(ConnectionError):  # they have left without reading all that was told
+            message, descriptors, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 2)
         if not message:
             self._leave()
         run, log = socket.socket(fileno=descriptors[0]), descriptors[1]
