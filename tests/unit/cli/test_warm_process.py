@@ -161,6 +161,7 @@ def test_a_template_that_answers_too_late_starts_nothing(
     template.process.resume()
     monkeypatch.setattr(module, "ANSWER_SECONDS", 20)
     process = wait_for(lambda: template.fork(warm.command(1)), 10, "the next run")
+    assert process is not None
     assert finish(process) == ("", 0)
     assert (warm.root / "ran").read_text() == "run000000000000000000001 "
 
