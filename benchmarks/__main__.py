@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import reading, redacting, running
+from benchmarks import reading, redacting, running, warming
 from benchmarks.site import Site
 from benchmarks.table import Figure, table
 
@@ -23,6 +23,7 @@ SECTIONS: tuple[Section, ...] = (
     running.starting,
     running.whole_run,
     running.live,
+    warming.warming,
     redacting.redacting,
 )
 

@@ -106,7 +106,7 @@ def starting(site: Site) -> Iterator[Figure]:
         began = time.time()
         run_id = run_id_of(client.ask(post)[2])
         ours.append(started_at(root, run_id) - began)
-        wait_over(site, run_id)
+        wait_over(site.large.port, run_id)
     yield Figure("stock rq worker, enqueue to process", milliseconds(median(theirs[1:])), "", 1.0, "x")
     yield ratio("POST to process", ours[1:], theirs[1:], "x stock", 2.0)
 
@@ -126,7 +126,7 @@ def whole_run(site: Site) -> Iterator[Figure]:
         alone.append(time.perf_counter() - began)
         began = time.perf_counter()
         run_id = run_id_of(client.ask(request_bytes(start_path("second"), "POST"))[2])
-        ours.append(wait_over(site, run_id) - began)
+        ours.append(wait_over(site.large.port, run_id) - began)
     more = 100 * (median(ours) / median(alone) - 1)
     yield Figure("overhead of a run of 1 s over Popen", milliseconds(median(ours)), "", more, " %", 5.0)
 
@@ -178,9 +178,9 @@ def started_at(root: Path, run_id: str) -> float:
     return float(wait_for(lambda: path.exists() and path.read_text(), 20, f"{path}", step=0.002))
 
 
-def wait_over(site: Site, run_id: str) -> float:
+def wait_over(port: int, run_id: str) -> float:
     """When the last event of the run was here (as `time.perf_counter` says it)."""
-    with Client(site.large.port) as client:
+    with Client(port) as client:
         for at, event in client.events(f"/test-runs/{run_id}/events"):
             if any(state in event for state in (b'"FINISHED"', b'"FAILED"', b'"ERROR"')):
                 return at
