@@ -20,7 +20,7 @@ from tests.waiting import wait_for
 
 COMMAND = "python -m benchmarks.slow {task_id}"
 ROUNDS = 7
-RUNS = 8  # in the queue at once
+RUNS = 6  # in the queue at once
 MB = 1024 * 1024
 
 

@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -171,9 +172,17 @@ def end_processes(folder: Path, also: Iterable[psutil.Process] = (), children: C
 def run_of(process: psutil.Process) -> str | None:
     """The folder of the run that the process belongs to; None for one that is gone, or another user's, or no run's."""
     try:
+        if sys.platform == "linux" and not _may_be_of_a_run(process.pid):
+            return None
         return process.environ().get(FOLDER_VARIABLE)
     except (psutil.Error, OSError):
         return None
+
+
+def _may_be_of_a_run(pid: int) -> bool:
+    """A quick look: psutil takes long, most of all for threads of the kernel. Raises `OSError`."""
+    with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 (as quick as it can be)
+        return FOLDER_VARIABLE.encode() in file.read()
 
 
 def _descendants(processes: Iterable[psutil.Process]) -> set[psutil.Process]:

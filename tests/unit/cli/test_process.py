@@ -4,6 +4,7 @@ import errno
 import math
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -251,3 +252,13 @@ def test_what_cannot_be_ended_is_counted_in_time(folder: RunFolder, monkeypatch:
         for process in processes:
             process.kill()
             process.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no quicker look")
+def test_processes_of_no_run_cost_no_more_than_a_quick_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(process: psutil.Process) -> dict[str, str]:
+        raise AssertionError(process)
+
+    monkeypatch.setattr(psutil.Process, "environ", slow)
+    assert run_of(psutil.Process()) is None
+    assert run_of(psutil.Process(os.getppid())) is None
