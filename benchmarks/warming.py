@@ -10,7 +10,7 @@ from typing import NamedTuple
 import psutil
 
 from benchmarks.client import Client, request_bytes
-from benchmarks.running import run_id_of, start_path, wait_over
+from benchmarks.running import run_id_of, settle, start_path, wait_over
 from benchmarks.site import Site
 from benchmarks.table import Figure, median, milliseconds, p95, plain
 from runner.cli.process import memory_of
@@ -63,6 +63,7 @@ class Side:
 
     def measure(self) -> Sample:
         """Execute one run, and nothing else."""
+        settle()  # the run before is over, but its work-horse may not be
         began, offset = time.time(), time.time() - time.perf_counter()
         run_id = self.post(self.tasks[0])
         over = wait_over(self.stack.port, run_id) + offset
