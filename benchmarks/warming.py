@@ -1,6 +1,7 @@
 """What a template saves: a CLI with slow imports, warm and cold, in turns; each through a stack of its own."""
 
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,12 +15,14 @@ from benchmarks.running import run_id_of, settle, start_path, wait_over
 from benchmarks.site import Site
 from benchmarks.table import Figure, median, milliseconds, p95, plain
 from runner.cli.process import memory_of
+from runner.ids import new_run_id
 from tests.project import Project
 from tests.stack import Stack, is_template
 from tests.waiting import wait_for
 
 COMMAND = "python -m benchmarks.slow {task_id}"
 ROUNDS = 7
+ENDS = 3
 RUNS = 6  # in the queue at once
 MB = 1024 * 1024
 
@@ -30,7 +33,7 @@ class Sample(NamedTuple):
     first_step: float
     """From its POST to its first action."""
     overhead: float
-    """From its POST to its last event, less what the CLI itself did."""
+    """From its POST to its last event, less what the CLI itself did until it began to end."""
     forking: float
     """From its claim by the worker to the start of its CLI."""
 
@@ -73,6 +76,13 @@ class Side:
         forking = seconds_of(timing["cli_started_at"]) - seconds_of(timing["claimed_at"])
         return Sample(report["acted"] - began, over - began - (report["ended"] - report["began"]), forking)
 
+    def seconds_to_end(self) -> float:
+        """What a CLI that is started by itself takes to end, once it has done everything."""
+        run_id, root = new_run_id(), self.stack.project.root
+        command = COMMAND.format(task_id=self.tasks[0]).split()
+        subprocess.run(command, cwd=root, env={**self.stack.environ, "BUGNINJA_RUN_ID": run_id}, check=True)
+        return time.time() - self.report(run_id)["ended"]
+
     def report(self, run_id: str) -> dict[str, float]:
         """When the CLI of this run, that is over, did what."""
         report: dict[str, float] = json.loads((self.folder / "project" / "reports" / run_id).read_text())
@@ -100,6 +110,7 @@ def warming(site: Site) -> Iterator[Figure]:
     """A CLI whose imports take 2 s: warm starts beside cold ones."""
     with sides(site) as (warm, cold):
         turns = [(warm.measure(), cold.measure()) for _ in range(ROUNDS)]
+        ending = median([cold.seconds_to_end() for _ in range(ENDS)])
         queues = warm.runs_per_minute(), cold.runs_per_minute()
         template, child = warm.memory()
     ours, theirs = zip(*turns, strict=True)
@@ -115,15 +126,16 @@ def warming(site: Site) -> Iterator[Figure]:
         5.0,
         True,
     )
-    overhead = [sample.overhead for sample in ours]
+    overhead = [sample.overhead - ending for sample in ours]
     yield Figure(
-        "a warm run beside the CLI's own work",
+        "a warm run beside the CLI's own work and end",
         milliseconds(median(overhead)),
         milliseconds(p95(overhead)),
         median(overhead) * 1000,
         " ms",
         100.0,
     )
+    yield plain("the CLI's own end, when started by itself", ending * 1000, " ms")
     yield plain("claim to start of the CLI, warm", median([sample.forking for sample in ours]) * 1000, " ms")
     yield plain("runs of one worker, cold", queues[1], " per minute")
     yield plain("runs of one worker, warm", queues[0] / queues[1], "x cold", 2.0, at_least=True)
