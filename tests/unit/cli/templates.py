@@ -67,6 +67,8 @@ class Warm:
 
     def close(self) -> None:
         for template in self.templates:
+            for process in template.process.children(recursive=True) if template.process else ():
+                process.kill()
             template.end()
 
 
