@@ -15,6 +15,7 @@ import ctypes
 import gc
 import importlib.machinery
 import importlib.util
+import itertools
 import json
 import os
 import runpy
@@ -84,9 +85,9 @@ class Program:
             self._source = file.read()
 
     def import_all(self) -> None:
-        """Import what it imports at its top."""
+        """Import what it imports at its top, before it does anything else: that may be for a later import."""
         tree = ast.parse(self._source, self.path)
-        tree.body = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        tree.body = [*itertools.takewhile(_is_import_or_text, tree.body)]
         package = importlib.util.find_spec(self.module).parent if self.module else None  # type: ignore[union-attr]
         exec(compile(tree, self.path, "exec"), {"__name__": "__main__", "__package__": package})
 
@@ -97,15 +98,23 @@ class Program:
     def run(self, rest: list[str]) -> None:
         """Do what the interpreter does that is started with this command line."""
         main = sys.modules["__main__"] = types.ModuleType("__main__")
+        vars(main).update(__annotations__={}, __builtins__=sys.modules["builtins"])
         sys.orig_argv = self.words(rest)
         if self.module:
             sys.argv = ["-m", *rest]
             runpy._run_module_as_main(self.module)  # type: ignore[attr-defined]
         else:
             sys.argv = [self.path, *rest]
-            loader = importlib.machinery.SourceFileLoader("__main__", self.path)
-            vars(main).update(__file__=self.path, __loader__=loader, __builtins__=sys.modules["builtins"])
-            exec(compile(self._source, self.path, "exec"), vars(main))
+            path = os.path.join(os.getcwd(), self.path.removeprefix("./"))
+            loader = importlib.machinery.SourceFileLoader("__main__", path)
+            vars(main).update(__file__=path, __loader__=loader, __cached__=None)
+            exec(compile(self._source, path, "exec"), vars(main))
+
+
+def _is_import_or_text(node: ast.stmt) -> bool:
+    return isinstance(node, (ast.Import, ast.ImportFrom)) or (
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    )
 
 
 def _begin_path_with(folder: str) -> None:
@@ -367,6 +376,8 @@ class Template:
         self._arguments.write(" ".join(self.program.words(words)))
         if "numpy.random" in sys.modules:
             sys.modules["numpy.random"].seed()  # that of `random` does so itself
+        if "threading" in sys.modules:
+            sys.modules["threading"].main_thread()._native_id = os.getpid()  # some versions keep that of the parent
         pidfd = os.pidfd_open(os.getpid())
         with run:
             socket.send_fds(run, [json.dumps({"pid": os.getpid()}).encode()], [pidfd])

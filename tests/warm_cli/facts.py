@@ -59,8 +59,7 @@ def _main_module() -> dict[str, Any]:
 
 def _environment() -> dict[str, Any]:
     return {
-        "os.environ": dict(os.environ),
-        "order": list(os.environ),
+        "os.environ": dict(sorted(os.environ.items())),
         "cwd": [os.getcwd(), str(Path.cwd())],
         "seen by others": [line for line in _read("environ").split("\0") if line.partition("=")[0] in OWN],
         "of libc": os.popen("env | grep ^BUGNINJA_ | sort").read(),

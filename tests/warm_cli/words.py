@@ -118,14 +118,28 @@ def child(_: str) -> None:
     _say(done.returncode, done.stdout, done.stderr)
 
 
-def _square(number: int) -> tuple[int, bool, str]:
-    return number**2, os.environ["BUGNINJA_RUN_ID"] in os.environ["BUGNINJA_RUN_FOLDER"], __name__
+def _square(number: int) -> None:
+    _say(number**2, os.environ["BUGNINJA_RUN_ID"] in os.environ["BUGNINJA_RUN_FOLDER"], __name__)
 
 
 def processes(value: str) -> None:
     """`processes:fork`, `processes:spawn`"""
-    with multiprocessing.get_context(value).Pool(2) as pool:
-        _say(pool.map(_square, [1, 2, 3]))
+    process = multiprocessing.get_context(value).Process(target=_square, args=(3,))  # type: ignore[attr-defined]
+    process.start()
+    process.join()
+    _say(process.exitcode, multiprocessing.parent_process())
+
+
+def _sink(depth: int) -> int:
+    try:
+        return _sink(depth + 1)
+    except RecursionError:
+        return depth
+
+
+def stack(_: str) -> None:
+    """The functions that have called this one, and how many more there may be."""
+    _say([frame.name for frame in traceback.extract_stack()], _sink(0))
 
 
 async def _talk() -> Any:
