@@ -105,7 +105,7 @@ class Program:
             runpy._run_module_as_main(self.module)  # type: ignore[attr-defined]
         else:
             sys.argv = [self.path, *rest]
-            path = os.path.join(os.getcwd(), self.path.removeprefix("./"))
+            path = os.path.join(os.getcwd(), self.path)
             loader = importlib.machinery.SourceFileLoader("__main__", path)
             vars(main).update(__file__=path, __loader__=loader, __cached__=None)
             exec(compile(self._source, path, "exec"), vars(main))

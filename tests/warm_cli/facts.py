@@ -105,7 +105,8 @@ def _streams() -> dict[str, Any]:
     return {
         "attributes": [[getattr(stream, name) for name in asked] for stream in streams],
         "types": [[type(stream).__name__, type(stream.buffer).__name__] for stream in streams],
-        "terminal": [[stream.isatty(), stream.fileno(), stream.readable(), stream.seekable()] for stream in streams],
+        "terminal": [[stream.isatty(), stream.fileno(), stream.readable()] for stream in streams],
+        "seekable": [stream.seekable() for stream in streams],
         "originals": [sys.__stdout__ is sys.stdout, sys.__stderr__ is sys.stderr, sys.__stdin__ is sys.stdin],
     }
 
