@@ -336,9 +336,10 @@ class Template:
 
     def _handle_request(self) -> list[str] | None:
         """Fork, unless there is something against it."""
-        message, descriptors = b"", [0]
-        with contextlib.suppress(ConnectionError):  # they have left without reading all that was told
+        try:
             message, descriptors, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 2)
+        except ConnectionResetError:  # they have ended before they have read all that we told them
+            message = b""
         if not message:
             self._leave()
         run, log = socket.socket(fileno=descriptors[0]), descriptors[1]

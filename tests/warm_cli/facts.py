@@ -15,7 +15,19 @@ from pathlib import Path
 from typing import Any
 
 OWN = ("BUGNINJA_RUN_ID", "BUGNINJA_TASK_ID", "BUGNINJA_RUN_FOLDER")
-STATUS = ("Umask", "Groups", "Uid", "SigBlk", "SigIgn", "SigCgt", "ShdPnd", "CapEff", "NoNewPrivs", "Seccomp", "Threads")
+STATUS = (
+    "Umask",
+    "Groups",
+    "Uid",
+    "SigBlk",
+    "SigIgn",
+    "SigCgt",
+    "ShdPnd",
+    "CapEff",
+    "NoNewPrivs",
+    "Seccomp",
+    "Threads",
+)
 LIMITS = ("RLIMIT_NOFILE", "RLIMIT_CORE", "RLIMIT_STACK", "RLIMIT_NPROC", "RLIMIT_AS")
 
 
@@ -60,7 +72,7 @@ def _main_module() -> dict[str, Any]:
 def _environment() -> dict[str, Any]:
     return {
         "os.environ": dict(sorted(os.environ.items())),
-        "cwd": [os.getcwd(), str(Path.cwd())],
+        "cwd": str(Path.cwd()),
         "seen by others": [line for line in _read("environ").split("\0") if line.partition("=")[0] in OWN],
         "of libc": os.popen("env | grep ^BUGNINJA_ | sort").read(),
     }
@@ -73,7 +85,7 @@ def _process() -> dict[str, Any]:
         "parent": os.getppid() > 1,
         "command": _read("cmdline").rstrip("\0").replace("\0", " "),
         "comm": _read("comm"),
-        "exe": os.readlink("/proc/self/exe"),
+        "exe": str(Path("/proc/self/exe").readlink()),
         "main thread": [thread.is_alive(), thread is threading.current_thread(), thread.native_id == pid, thread.name],
         "threads": [threading.active_count(), len(os.listdir("/proc/self/task"))],
         "status": [line for line in _read("status").splitlines() if line.partition(":")[0] in STATUS],
@@ -92,7 +104,7 @@ def _signals() -> dict[str, str]:
 
 def _descriptors() -> dict[str, Any]:
     opened = sorted(os.listdir("/proc/self/fd"), key=int)
-    links = {number: os.readlink(f"/proc/self/fd/{number}").partition("[")[0] for number in opened[:3]}
+    links = {number: str(Path(f"/proc/self/fd/{number}").readlink()).partition("[")[0] for number in opened[:3]}
     flags = [[fcntl.fcntl(number, command) for command in (fcntl.F_GETFD, fcntl.F_GETFL)] for number in range(3)]
     kinds = [stat.S_IFMT(os.fstat(number).st_mode) for number in range(3)]
     same = os.fstat(1).st_ino == os.fstat(2).st_ino

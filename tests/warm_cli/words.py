@@ -181,7 +181,7 @@ def raises_at_once() -> None:
 def leave_traces(value: str) -> None:
     """In the memory, the environment, the descriptors and the settings of the process; and show those of others."""
     _say(sorted(KEPT), os.environ.get("TRACE"), sorted(os.listdir("/proc/self/fd")), os.umask(0o022), sys.path[-1])
-    _say(threading.active_count(), signal.getsignal(signal.SIGUSR2), os.getcwd() == os.environ["PWD_OF_TEST"])
+    _say(threading.active_count(), signal.getsignal(signal.SIGUSR2), str(Path.cwd()) == os.environ["PWD_OF_TEST"])
     KEPT[value] = os.open("/dev/zero", os.O_RDONLY)
     os.environ["TRACE"] = value
     os.umask(0o077)

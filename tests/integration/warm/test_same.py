@@ -16,7 +16,7 @@ from tests.waiting import first
 
 NewRuns = Callable[..., CliRuns]
 SEEKABLE = "only as long as it imports, its output goes into a file, which is what its streams remember"
-ENDS = {
+ENDS: dict[str, int | str] = {
     # what the CLI does: the code or the signal with which it ends
     "traversal:pending raises:it": 1,
     "argv traversal:pass": 0,
