@@ -32,7 +32,7 @@ prune: install  ## show which runs RUNS_KEEP_DAYS and RUNS_KEEP would delete; wi
 
 soak: $(VENV)/installed  ## kill everything, at random and then at each step, and see that no run is lost
 	SOAK_RUNS=300 CROWD_RUNS=5000 pytest -s tests/soak
-	LONG=1 pytest -n 4 tests/integration
+	LONG=1 WARM_RUNS=200 pytest -n 4 tests/integration
 	CRASH_FACTOR=1 pytest -n 4 tests/crash
 	CRASH_ALL=1 pytest -n 4 tests/crash
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from tests.project import Project
-from tests.stack import FINAL, Stack, work_horses
+from tests.stack import FINAL, Stack, is_template, work_horses
 from tests.waiting import wait_for
 
 RUNS = int(os.environ.get("SOAK_RUNS", "24"))
@@ -55,7 +55,15 @@ class Chaos:
         assert not self._thread.is_alive()
 
     def _strike(self) -> None:
-        kinds: list[Callable[[], bool]] = [self.worker, self.horse, self.cli, self.redis, self.stop, self.stop]
+        kinds: list[Callable[[], bool]] = [
+            self.worker,
+            self.horse,
+            self.cli,
+            self.template,
+            self.redis,
+            self.stop,
+            self.stop,
+        ]
         while not self._over.wait(self.random.uniform(*PAUSE)):
             blow = self.random.choice(kinds)
             if blow():
@@ -78,6 +86,11 @@ class Chaos:
         """Kill a CLI."""
         clis = [process for process in self.stack._processes() if "scripted_cli" in " ".join(command(process))]
         return bool(clis) and kill(self.random.choice(clis))
+
+    def template(self) -> bool:
+        """Kill the template of a worker, with the CLI that it has started or without."""
+        templates = [process for process in self.stack._processes() if is_template(process)]
+        return bool(templates) and kill(self.random.choice(templates))
 
     def redis(self) -> bool:
         """Kill Redis, and start it again after a while."""
