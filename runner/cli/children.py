@@ -49,10 +49,11 @@ class Children:
 
     def reap(self, but: int = 0) -> None:
         """Forget those that have ended, except for the child with the PID `but`."""
-        spared = {None, but, *(process.pid for process in self._before)}
+        spared = {but, *(process.pid for process in self._before)}
         with suppress(ChildProcessError):  # there are none (any more)
-            while self._adopts and (ended := _ended_child()) not in spared:
-                os.waitpid(ended or 0, 0)
+            if self._adopts and _ended_child():
+                for pid in _child_ids(psutil.Process()) - spared:
+                    os.waitpid(pid, os.WNOHANG)
 
     def are_left(self) -> bool:
         """Whether there certainly are some that live, also when each is gone before one could see it."""

@@ -164,6 +164,19 @@ def test_what_was_there_before_is_nobodys_affair(adopting: None, start: Start, f
         ended.wait()
 
 
+def test_one_that_was_there_before_and_has_ended_hides_no_other(start: Start, folder: RunFolder) -> None:
+    with subprocess.Popen(["sh", "-c", "read x"], stdin=subprocess.PIPE) as before:
+        process = start("(setsid env -i true &) ; while [ ! -e go ]; do sleep 0.01; done")
+        assert before.stdin is not None
+        before.stdin.close()
+        wait_for(lambda: len(zombies()) == 2, 10, "the end of both")
+        assert process.wait(0.01) is None
+        assert zombies() == [before.pid]
+        (folder.path / "go").touch()
+        assert process.wait(10) == ProcessExit(0, None)
+        assert process.clear() == 0
+
+
 def test_who_does_not_adopt_has_no_children_to_end() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         children = Children()
