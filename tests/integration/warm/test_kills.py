@@ -76,6 +76,7 @@ def test_the_cli_of_a_killed_template_goes_on(shared: Stack) -> None:
     assert (document["current_state"], document["reason"], document["error_message"]) == ("FINISHED", None, None)
     check_next(shared, warm=None)
     assert template_of(shared) != started.template
+    assert "event=swept" not in shared.log("worker")
 
 
 def test_the_cli_of_a_stopped_template_goes_on(shared: Stack) -> None:
@@ -96,6 +97,7 @@ def test_without_a_file_the_error_says_that_nobody_knows_how_it_ended(shared: St
     assert (document["current_state"], document["reason"]) == ("ERROR", "cli_error")
     assert document["error_message"] == "The CLI ended without writing a traversal. It said: no model"
     assert (document["failure"]["exit_code"], document["failure"]["signal"]) == (None, None)
+    check_next(shared, warm=None)
 
 
 def test_a_killed_cli_takes_nothing_with_it(shared: Stack) -> None:
