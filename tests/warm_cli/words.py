@@ -43,10 +43,6 @@ def argv(_: str) -> None:
     _say(sys.argv, sys.orig_argv)
 
 
-def sleep(value: str) -> None:
-    time.sleep(float(value))
-
-
 def wait(value: str) -> None:
     """Until a file of this name is in the task's folder."""
     while not Path("tasks", sys.argv[1], value).exists():

@@ -122,6 +122,16 @@ def test_it_leaves_the_same_behind(project: Project, new_runs: NewRuns, form: st
         assert warm.log.count("no end of line") == 1 + ("spawn" in behaviour), behaviour
 
 
+def test_its_stack_has_two_frames_more_and_no_others(project: Project, new_runs: NewRuns) -> None:
+    """So `traceback.print_stack()` shows two lines of the template, and recursion ends two or three calls before."""
+    runs = new_runs()
+    project.add_task("stack", "stack")
+    told = [runs.run("stack", warm=warm).log.partition("no end of line")[2].splitlines()[0] for warm in (True, False)]
+    (warm, depth), (cold, cold_depth) = (line.rsplit(" ", 1) for line in told)
+    assert warm == cold.replace("[", "['<module>', 'run', ")
+    assert 2 <= int(cold_depth) - int(depth) <= 3
+
+
 def test_what_is_done_before_an_import_is_done_before_it(project: Project, new_runs: NewRuns) -> None:
     (project.root / "late.py").write_text("import os\nSEEN = os.environ.get('EARLY')\n")
     script = project.root / "early.py"
