@@ -98,9 +98,6 @@ def test_warm_clis_take_less_memory_than_cold_ones(
     warm, cold = (memory_of(psutil.Process(process.pid) for process in clis) for clis in running[:2])
     templates = memory_of(template.process for template in running[2] if template.process)
     count = len(running[0])
-    print(
-        f"\nMB per CLI: {warm / MB / count:.0f} warm, {cold / MB / count:.0f} cold; template {templates / MB / count:.0f}"
-    )
     assert cold / count > IMPORTED_MB * 1_000_000
     assert warm < cold * 0.7
     assert warm + templates < cold * 1.3

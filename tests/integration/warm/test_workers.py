@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
+from runner.cli.warm import RUNS as TEMPLATE_RUNS
 from tests.integration.warm.cli_runs import AS_MODULE, normal, without
 from tests.project import Project
 from tests.stack import Stack, is_template
@@ -16,6 +17,7 @@ from tests.waiting import wait_for
 
 RUNS = int(os.environ.get("WARM_RUNS", "9"))  # warm, and as many cold
 WORKERS = 2
+MOST_COLD = 5  # runs that may start while another template imports
 TASKS = {
     # what the CLI does: the state and reason of the run
     "passes": ("argv threads traversal:pending traversal:pass", "FINISHED", None),
@@ -55,7 +57,8 @@ def execute(stack: Stack, *, warm: bool) -> list[dict[str, Any]]:
     names = [list(TASKS)[number % len(TASKS)] for number in range(RUNS)]
     run_ids = [stack.post(name) for name in names]
     ends = [end_of(stack, run_id) for run_id in run_ids]
-    assert Counter(stack.run(run_id)["timing"]["warm"] for run_id in run_ids) == {warm: RUNS}
+    kinds = Counter(stack.run(run_id)["timing"]["warm"] for run_id in run_ids)
+    assert kinds[not warm] <= (RUNS // TEMPLATE_RUNS * MOST_COLD if warm else 0)  # while a template is replaced
     for worker in workers:
         worker.terminate()
         assert worker.wait(10) == 0
