@@ -138,12 +138,16 @@ def stack(_: str) -> None:
     _say([frame.name for frame in traceback.extract_stack()], _sink(0))
 
 
+def _thread_kind() -> str:
+    return threading.current_thread().name.partition("_")[0]
+
+
 async def _talk() -> Any:
     pipe = asyncio.subprocess.PIPE
     cat = await asyncio.create_subprocess_exec("sh", "-c", "cat; exit 5", stdin=pipe, stdout=pipe)
     output, _ = await cat.communicate(b"through a cat")
     loop = asyncio.get_running_loop()
-    return output, cat.returncode, await loop.run_in_executor(None, threading.active_count)
+    return output, cat.returncode, await loop.run_in_executor(None, _thread_kind)
 
 
 def loop(_: str) -> None:

@@ -73,6 +73,7 @@ def test_many_runs_end_the_same_warm_and_cold(project: Project, base: Stack) -> 
         project.add_task(name, behaviour)
     warm, cold = execute(base, warm=True), execute(base, warm=False)
     for name, one, other in zip([*TASKS] * RUNS, warm, cold, strict=False):
+        assert one["log"].splitlines() == other["log"].splitlines(), name
         assert one == other, name
         assert (one["current_state"], one["reason"]) == TASKS[name][1:], name
     assert not base.processes_with("BUGNINJA_TASK_ID", "says_no")
