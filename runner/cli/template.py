@@ -31,7 +31,7 @@ from typing import Any, NoReturn
 OWN_WORDS = 3  # of the command line: this file, the descriptor, the configuration
 ROOM = "BUGNINJA_TEMPLATE"  # the variable whose long value makes room for those of a run; it also tells our shim
 ARGUMENTS, ENVIRONMENT = (48, 49), (50, 51)  # fields of /proc/PID/stat: where these begin and end, see proc(5)
-PR_SET_CHILD_SUBREAPER = 36  # of Linux's prctl(2)
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # of Linux's prctl(2)
 TICK = 50  # milliseconds between two looks at children that have ended
 ENDING_SECONDS = 2.0  # until children that were sent SIGKILL must be gone
 DEVICES = ("/dev/null", "/dev/random", "/dev/urandom")
@@ -288,7 +288,9 @@ class Template:
         self._arguments, self._room = Memory(ARGUMENTS), Memory(ENVIRONMENT)
         self._room.narrow(ROOM)
         del os.environ[ROOM]
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        prctl = ctypes.CDLL(None).prctl
+        prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # of the worker, which imports do not notice
         with NoticedEnvironment(self._config["run_variables"]) as noticed:
             self.program = Program(self._config["program"])
             self._sources = Sources(self.program.path, began)
@@ -303,6 +305,7 @@ class Template:
         gc.collect()
         gc.freeze()
         check_forkable(self._control.fileno())
+        prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)
         self.tell(ready=os.getpid(), seconds=round(time.time() - began, 2), missing=missing)
 
     def tell(self, **message: object) -> None:
