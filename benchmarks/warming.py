@@ -1,11 +1,12 @@
 """What a template saves: a CLI with slow imports, warm and cold, in turns; each through a stack of its own."""
 
 import json
-import subprocess
+import os
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -14,10 +15,15 @@ from benchmarks.client import Client, request_bytes
 from benchmarks.running import run_id_of, settle, start_path, wait_over
 from benchmarks.site import Site
 from benchmarks.table import Figure, median, milliseconds, p95, plain
+from runner.cli.command import build_command
 from runner.cli.process import memory_of
-from runner.ids import new_run_id
+from runner.cli.warm import Template
+from runner.ids import TaskId, new_run_id
+from runner.project.run_folder import RunFolder
+from runner.redaction import Redactor
+from runner.settings import read_settings
 from tests.project import Project
-from tests.stack import Stack, is_template
+from tests.stack import ROOT, Stack, is_template
 from tests.waiting import wait_for
 
 COMMAND = "python -m benchmarks.slow {task_id}"
@@ -76,17 +82,8 @@ class Side:
         forking = seconds_of(timing["cli_started_at"]) - seconds_of(timing["claimed_at"])
         return Sample(report["acted"] - began, over - began - (report["ended"] - report["began"]), forking)
 
-    def seconds_to_end(self) -> float:
-        """What a CLI that is started by itself takes to end, once it has done everything."""
-        run_id, root = new_run_id(), self.stack.project.root
-        command = COMMAND.format(task_id=self.tasks[0]).split()
-        subprocess.run(command, cwd=root, env={**self.stack.environ, "BUGNINJA_RUN_ID": run_id}, check=True)
-        return time.time() - self.report(run_id)["ended"]
-
     def report(self, run_id: str) -> dict[str, float]:
-        """When the CLI of this run, that is over, did what."""
-        report: dict[str, float] = json.loads((self.folder / "project" / "reports" / run_id).read_text())
-        return report
+        return report_of(self.stack.project, run_id)
 
     def runs_per_minute(self) -> float:
         """How many of a full queue are over in a minute."""
@@ -110,7 +107,7 @@ def warming(site: Site) -> Iterator[Figure]:
     """A CLI whose imports take 2 s: warm starts beside cold ones."""
     with sides(site) as (warm, cold):
         turns = [(warm.measure(), cold.measure()) for _ in range(ROUNDS)]
-        ending = median([cold.seconds_to_end() for _ in range(ENDS)])
+        ends = [seconds_to_end(site.folder / f"end-{switch}", switch) for switch in ("on", "off")]
         queues = warm.runs_per_minute(), cold.runs_per_minute()
         template, child = warm.memory()
     ours, theirs = zip(*turns, strict=True)
@@ -126,21 +123,47 @@ def warming(site: Site) -> Iterator[Figure]:
         5.0,
         True,
     )
-    overhead = [sample.overhead - ending for sample in ours]
+    overhead = [sample.overhead - ends[0] for sample in ours]
     yield Figure(
-        "a warm run beside the CLI's own work and end",
+        "a warm run beside all that its CLI does",
         milliseconds(median(overhead)),
         milliseconds(p95(overhead)),
         median(overhead) * 1000,
         " ms",
         100.0,
     )
-    yield plain("the CLI's own end, when started by itself", ending * 1000, " ms")
+    yield plain("the end of a warm CLI itself", ends[0] * 1000, " ms")
+    yield plain("the end of a cold CLI itself", ends[1] * 1000, " ms")
     yield plain("claim to start of the CLI, warm", median([sample.forking for sample in ours]) * 1000, " ms")
     yield plain("runs of one worker, cold", queues[1], " per minute")
     yield plain("runs of one worker, warm", queues[0] / queues[1], "x cold", 2.0, at_least=True)
     yield plain("memory (PSS) of the template", template, " MB")
     yield plain("memory (PSS) of a warm CLI", child, " MB")
+
+
+def report_of(project: Project, run_id: str) -> dict[str, float]:
+    """When the CLI of this run, that is over, did what."""
+    report: dict[str, float] = json.loads((project.root / "reports" / run_id).read_text())
+    return report
+
+
+def seconds_to_end(folder: Path, switch: str) -> float:
+    """What a CLI takes to end, once it has done everything, with no runner around it."""
+    project = Project(folder)
+    project.add_task("task")
+    (project.root / "reports").mkdir()
+    environ = {**os.environ, **project.environ(RUNNER_COMMAND=COMMAND, RUNNER_WARM=switch), "PYTHONPATH": str(ROOT)}
+    settings, seconds = read_settings(environ), []
+    template = Template(settings, environ, Redactor())
+    wait_for(lambda: template.keep() or switch == "off" or template.process, 60, "a template")  # type: ignore[func-returns-value]
+    for _ in range(ENDS):
+        run = RunFolder(settings.tasks_root, TaskId("task"), new_run_id())
+        command = build_command(settings, run, environ)
+        process = template.fork(command) or psutil.Popen(command.argv, env={**command.environ}, cwd=command.folder)
+        assert process.wait(60) == 0
+        seconds.append(time.time() - report_of(project, run.run_id)["ended"])
+    template.end()
+    return median(seconds)
 
 
 @contextmanager
