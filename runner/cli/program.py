@@ -33,6 +33,8 @@ class Program(NamedTuple):
     target: tuple[str, ...]
     """Its script, or the name of its console script, or `-m` and its module."""
     length: int
+    name: str
+    """What the system calls its process: what the kernel was told to execute."""
 
 
 def find_program(command: Sequence[str], folder: Path, path: str | None, python: str = "") -> Program:
@@ -40,14 +42,14 @@ def find_program(command: Sequence[str], folder: Path, path: str | None, python:
     is its interpreter, if that is known. Raises `NotPython`."""
     name = Path(command[0]).name
     if python:
-        program = Program((python,), (name,), 1)
+        program = Program((python,), (name,), 1, name)
     elif name == "uv" and command[1:2] == ("run",):
         program = _run_by_uv(command)
     elif PYTHON.fullmatch(name):
         program = _run_by_python(command, 0)
     else:
         script = command[0] if os.sep in command[0] else _found(command[0], path)
-        program = Program(_interpreter_of(folder / script, path), (script,), 1)
+        program = Program(_interpreter_of(folder / script, path), (script,), 1, name)
     if any("{" in word for word in command[: program.length]):
         raise NotPython("its program is not the same for all runs")
     return program
@@ -58,7 +60,7 @@ def _run_by_uv(command: Sequence[str]) -> Program:
     at = _first_word(command, 2, UV_VALUES)
     if PYTHON.fullmatch(command[at]):
         return _run_by_python(command, at)
-    return Program((*command[:at], "python"), (command[at],), at + 1)
+    return Program((*command[:at], "python"), (command[at],), at + 1, Path(command[at]).name)
 
 
 def _run_by_python(command: Sequence[str], at: int) -> Program:
@@ -67,7 +69,7 @@ def _run_by_python(command: Sequence[str], at: int) -> Program:
     if command[end] in ("-c", "-"):
         raise NotPython(f"its Python runs no file, but what follows {command[end]}")
     length = end + 1 + (command[end] == "-m")
-    return Program(tuple(command[:end]), tuple(command[end:length]), length)
+    return Program(tuple(command[:end]), tuple(command[end:length]), length, Path(command[at]).name)
 
 
 def _first_word(command: Sequence[str], at: int, with_value: Sequence[str], stops: Sequence[str] = ()) -> int:

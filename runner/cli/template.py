@@ -31,7 +31,7 @@ from typing import Any, NoReturn
 OWN_WORDS = 3  # of the command line: this file, the descriptor, the configuration
 ROOM = "BUGNINJA_TEMPLATE"  # the variable whose long value makes room for those of a run; it also tells our shim
 ARGUMENTS, ENVIRONMENT = (48, 49), (50, 51)  # fields of /proc/PID/stat: where these begin and end, see proc(5)
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # of Linux's prctl(2)
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36  # of Linux's prctl(2)
 TICK = 50  # milliseconds between two looks at children that have ended
 ENDING_SECONDS = 2.0  # until children that were sent SIGKILL must be gone
 DEVICES = ("/dev/null", "/dev/random", "/dev/urandom")
@@ -80,7 +80,8 @@ class Program:
         else:
             self.path = _find_script(words[0])
             _begin_path_with(os.path.dirname(os.path.realpath(self.path)))
-        sys.argv = [self.path]
+        self._python = sys.orig_argv[:-OWN_WORDS]
+        sys.argv, sys.orig_argv = [self.path], self.words([])
         with open(self.path, "rb") as file:
             self._source = file.read()
 
@@ -93,7 +94,7 @@ class Program:
 
     def words(self, rest: list[str]) -> list[str]:
         """The whole command line of a run."""
-        return [*sys.orig_argv[:-OWN_WORDS], *(["-m", self.module] if self.module else [self.path]), *rest]
+        return [*self._python, *(["-m", self.module] if self.module else [self.path]), *rest]
 
     def run(self, rest: list[str]) -> None:
         """Do what the interpreter does that is started with this command line."""
@@ -263,6 +264,13 @@ def _target(link: str) -> str:
         return DEVICES[0]  # the descriptor of this very search
 
 
+def _read_all(pipe: int) -> bytes:
+    """What is in the pipe; nobody reads it after that."""
+    os.set_blocking(pipe, False)
+    with os.fdopen(pipe, "rb", buffering=0) as file:
+        return b"".join(iter(lambda: file.read(MESSAGE_BYTES) or b"", b""))
+
+
 def _children() -> list[int]:
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
@@ -277,6 +285,8 @@ class Template:
 
     def __init__(self, control: socket.socket, config: dict[str, Any]) -> None:
         self._control, self._config = control, config
+        for descriptor in (control.fileno(), config["printed"]):
+            os.set_inheritable(descriptor, False)
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
         self._run: socket.socket | None = None  # of the CLI that runs
@@ -288,7 +298,7 @@ class Template:
         self._arguments, self._room = Memory(ARGUMENTS), Memory(ENVIRONMENT)
         self._room.narrow(ROOM)
         del os.environ[ROOM]
-        prctl = ctypes.CDLL(None).prctl
+        self._prctl = prctl = ctypes.CDLL(None).prctl
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # of the worker, which imports do not notice
         with NoticedEnvironment(self._config["run_variables"]) as noticed:
@@ -301,7 +311,7 @@ class Template:
         self._sources.add_modules()
         sys.stdout.flush()
         sys.stderr.flush()
-        self._printed = os.pread(1, os.fstat(1).st_size, 0)
+        self._printed = _read_all(self._config["printed"])
         gc.collect()
         gc.freeze()
         check_forkable(self._control.fileno())
@@ -378,6 +388,7 @@ class Template:
         os.environ.update(environ)
         self._room.write("\0".join(f"{name}={value}" for name, value in environ.items()))
         self._arguments.write(" ".join(self.program.words(words)))
+        self._prctl(PR_SET_NAME, os.fsencode(self._config["name"]), 0, 0, 0)
         if "numpy.random" in sys.modules:
             sys.modules["numpy.random"].seed()  # that of `random` does so itself
         if "threading" in sys.modules:
@@ -424,7 +435,6 @@ def hide_own_frames() -> None:
 def open_template() -> Template:
     """The template that the command line of this process asks for, once everything is imported."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    control.set_inheritable(False)
     template = Template(control, json.loads(sys.argv[2]))
     try:
         template.prepare()

@@ -4,6 +4,7 @@ The template (`runner/cli/template.py`) belongs to a worker and runs beside it; 
 is against that, the CLI is started as usual.
 """
 
+import fcntl
 import json
 import logging
 import os
@@ -12,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -31,6 +31,7 @@ from runner.settings import WARM_IMPORTS, Settings
 SCRIPT = Path(__file__).with_name("template.py")
 ROOM = "BUGNINJA_TEMPLATE"  # see there
 ROOM_BYTES = 8 * 1024  # more than the variables of a run can take
+PRINTED_BYTES = 1024 * 1024  # that imports may print
 IMPORT_SECONDS = 60.0  # after which imports count as failed
 ANSWER_SECONDS = 2.0  # within which a template must have forked
 STATUS_SECONDS = 1.0  # within which it must have said how a child ended
@@ -150,26 +151,34 @@ class Template:
 
     def _start(self, program: Program) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        printed, printing = os.pipe()
+        with suppress(OSError):  # if it may not be so large, imports may print less
+            fcntl.fcntl(printing, fcntl.F_SETPIPE_SZ, PRINTED_BYTES)
         config = {
             "program": program.target,
+            "name": program.name,
             "imports": self._settings.runner_warm_imports,
             "run_variables": RUN_VARIABLES,
+            "printed": printed,
         }
-        with theirs, tempfile.TemporaryFile() as printed:
-            try:
-                self._launched = subprocess.Popen(
-                    [*program.interpreter, SCRIPT, str(theirs.fileno()), json.dumps(config)],
-                    cwd=self._settings.project_root,
-                    env={**self._environ, ROOM: "x" * ROOM_BYTES},
-                    stdin=subprocess.DEVNULL,
-                    stdout=printed,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=[theirs.fileno()],
-                    start_new_session=True,
-                )
-            except OSError as error:
-                self._control.close()
-                self._give_up(f"{program.interpreter[0]} cannot be started ({error.strerror})")
+        try:
+            self._launched = subprocess.Popen(
+                [*program.interpreter, SCRIPT, str(theirs.fileno()), json.dumps(config)],
+                cwd=self._settings.project_root,
+                env={**self._environ, ROOM: "x" * ROOM_BYTES},
+                stdin=subprocess.DEVNULL,
+                stdout=printing,
+                stderr=subprocess.STDOUT,
+                pass_fds=[theirs.fileno(), printed],
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._control.close()
+            self._give_up(f"{program.interpreter[0]} cannot be started ({error.strerror})")
+        finally:
+            theirs.close()
+            os.close(printed)
+            os.close(printing)
         self._rests, self._deadline = False, time.monotonic() + IMPORT_SECONDS
 
     def _give_up(self, reason: str) -> None:

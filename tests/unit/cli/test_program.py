@@ -36,43 +36,51 @@ def find(opt: Path, command: Sequence[str], python: str = "") -> Program:
 
 
 @pytest.mark.parametrize(
-    ("command", "interpreter", "target", "length"),
+    ("command", "interpreter", "target", "length", "name"),
     [
-        ("bugninja run {task_id}", "/opt/venv/bin/python3.11", "{opt}/bugninja", 1),
-        ("{opt}/bugninja run {task_id}", "/opt/venv/bin/python3.11", "{opt}/bugninja", 1),
-        ("./bugninja run {task_id}", "/opt/venv/bin/python3.11", "./bugninja", 1),
-        ("with-options run {task_id}", "/opt/venv/bin/python -E -s", "{opt}/with-options", 1),
-        ("by-env {task_id}", "{opt}/python", "{opt}/by-env", 1),
-        ("launched {task_id}", "{opt}/python", "{opt}/launched", 1),
-        ("python -m some.module run {task_id}", "python", "-m some.module", 3),
+        ("bugninja run {task_id}", "/opt/venv/bin/python3.11", "{opt}/bugninja", 1, "bugninja"),
+        ("{opt}/bugninja run {task_id}", "/opt/venv/bin/python3.11", "{opt}/bugninja", 1, "bugninja"),
+        ("./bugninja run {task_id}", "/opt/venv/bin/python3.11", "./bugninja", 1, "bugninja"),
+        ("with-options run {task_id}", "/opt/venv/bin/python -E -s", "{opt}/with-options", 1, "with-options"),
+        ("by-env {task_id}", "{opt}/python", "{opt}/by-env", 1, "by-env"),
+        ("launched {task_id}", "{opt}/python", "{opt}/launched", 1, "launched"),
+        ("python -m some.module run {task_id}", "python", "-m some.module", 3, "python"),
         (
             "/usr/bin/python3.12 -u -X dev -W ignore -m x {task_id}",
             "/usr/bin/python3.12 -u -X dev -W ignore",
             "-m x",
             8,
+            "python3.12",
         ),
-        ("python some/script.py {task_id}", "python", "some/script.py", 2),
-        ("uv run bugninja run {task_id}", "uv run python", "bugninja", 3),
+        ("python some/script.py {task_id}", "python", "some/script.py", 2, "python"),
+        ("uv run bugninja run {task_id}", "uv run python", "bugninja", 3, "bugninja"),
         (
             "/usr/bin/uv run --frozen --project p bugninja {task_id}",
             "/usr/bin/uv run --frozen --project p python",
             "bugninja",
             6,
+            "bugninja",
         ),
-        ("uv run python -u -m x {task_id}", "uv run python -u", "-m x", 6),
-        ("uv run --env-file=x -p 3.12 python3 s.py {task_id}", "uv run --env-file=x -p 3.12 python3", "s.py", 7),
+        ("uv run python -u -m x {task_id}", "uv run python -u", "-m x", 6, "python"),
+        (
+            "uv run --env-file=x -p 3.12 python3 s.py {task_id}",
+            "uv run --env-file=x -p 3.12 python3",
+            "s.py",
+            7,
+            "python3",
+        ),
     ],
 )
 def test_the_program_and_its_python_are_found(
-    opt: Path, command: str, interpreter: str, target: str, length: int
+    opt: Path, command: str, interpreter: str, target: str, length: int, name: str
 ) -> None:
     words = command.replace("{opt}", str(opt)).split()
     expected = [tuple(text.replace("{opt}", str(opt)).split()) for text in (interpreter, target)]
-    assert find(opt, words) == Program(expected[0], expected[1], length)
+    assert find(opt, words) == Program(expected[0], expected[1], length, name)
 
 
 def test_a_python_that_is_named_has_a_console_script_of_that_name(opt: Path) -> None:
-    expected = Program(("/opt/venv/bin/python",), ("shell",), 1)
+    expected = Program(("/opt/venv/bin/python",), ("shell",), 1, "shell")
     assert find(opt, ["shell", "run", "{task_id}"], "/opt/venv/bin/python") == expected
     assert find(opt, ["/usr/local/bin/shell", "{task_id}"], "/opt/venv/bin/python") == expected
 
@@ -103,4 +111,4 @@ def test_a_command_without_one_says_why(opt: Path, command: str, why: str) -> No
 
 def test_a_console_script_of_pip_is_one(tmp_path: Path) -> None:
     script = Path(sys.executable).with_name("rq")
-    assert find_program((str(script), "info"), tmp_path, None) == Program((sys.executable,), (str(script),), 1)
+    assert find_program((str(script), "info"), tmp_path, None) == Program((sys.executable,), (str(script),), 1, "rq")
