@@ -113,8 +113,9 @@ class Template:
         """Take note of a message."""
         self._used_at = time.monotonic()
         if "ready" in told:
-            self.process = psutil.Process(told["ready"])
-            self._memory, self._runs = _memory(self.process), 0
+            with suppress(psutil.NoSuchProcess):  # it has just been killed
+                self.process = psutil.Process(told["ready"])
+                self._memory, self._runs = _memory(self.process), 0
             missing = None if self._settings.runner_warm_imports == WARM_IMPORTS else ",".join(told["missing"])
             log_event("template_ready", pid=told["ready"], seconds=told["seconds"], missing=missing or None)
         elif "failed" in told:
@@ -138,6 +139,8 @@ class Template:
             self._replace("it was killed", rest=True)
         elif now > self._used_at + IDLE_SECONDS:
             self._replace("there was no run for long", rest=True)
+        elif _is_stopped(self.process):
+            self._replace("it was stopped")
         elif self._runs >= RUNS:
             self._replace(f"it has started {self._runs} runs")
         elif _memory(self.process) > self._memory * GROWTH:
@@ -150,8 +153,19 @@ class Template:
         self._rests = rest
 
     def _start(self, program: Program) -> None:
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._rests, self._deadline = False, time.monotonic() + IMPORT_SECONDS
+        try:
+            with ExitStack() as files:
+                self._control, self._launched = self._launch(program, files)
+        except OSError as error:
+            self._give_up(f"{program.interpreter[0]} cannot be started ({error.strerror})")
+
+    def _launch(self, program: Program, files: ExitStack) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+        """Our end of its socket, and the process. What only that needs is put into `files`. Raises `OSError`."""
+        control, theirs = map(files.enter_context, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         printed, printing = os.pipe()
+        for descriptor in (printed, printing):
+            files.callback(os.close, descriptor)
         with suppress(OSError):  # if it may not be so large, imports may print less
             fcntl.fcntl(printing, fcntl.F_SETPIPE_SZ, PRINTED_BYTES)
         config = {
@@ -161,25 +175,17 @@ class Template:
             "run_variables": RUN_VARIABLES,
             "printed": printed,
         }
-        try:
-            self._launched = subprocess.Popen(
-                [*program.interpreter, SCRIPT, str(theirs.fileno()), json.dumps(config)],
-                cwd=self._settings.project_root,
-                env={**self._environ, ROOM: "x" * ROOM_BYTES},
-                stdin=subprocess.DEVNULL,
-                stdout=printing,
-                stderr=subprocess.STDOUT,
-                pass_fds=[theirs.fileno(), printed],
-                start_new_session=True,
-            )
-        except OSError as error:
-            self._control.close()
-            self._give_up(f"{program.interpreter[0]} cannot be started ({error.strerror})")
-        finally:
-            theirs.close()
-            os.close(printed)
-            os.close(printing)
-        self._rests, self._deadline = False, time.monotonic() + IMPORT_SECONDS
+        launched = subprocess.Popen(
+            [*program.interpreter, SCRIPT, str(theirs.fileno()), json.dumps(config)],
+            cwd=self._settings.project_root,
+            env={**self._environ, ROOM: "x" * ROOM_BYTES},
+            stdin=subprocess.DEVNULL,
+            stdout=printing,
+            stderr=subprocess.STDOUT,
+            pass_fds=[theirs.fileno(), printed],
+            start_new_session=True,
+        )
+        return control.dup(), launched
 
     def _give_up(self, reason: str) -> None:
         """From now on each CLI is started as usual."""
@@ -200,38 +206,37 @@ class Template:
         """The CLI of this command, in a session of its own; None if it has to be started in another way."""
         if self.process is None or self._program is None or not self._is_for(command):
             return None
-        output, printing = os.pipe()
-        stdout = os.fdopen(output, "rb", buffering=0)
         try:
-            return self._ask(command, self._program.length, stdout, printing)
+            with ExitStack() as undo:
+                process = self._ask(command, self._program.length, undo)
+                undo.pop_all()
+                return process
         except (OSError, psutil.Error, ValueError) as error:
-            stdout.close()
             log_event("not_forked", run=command.environ[RUN_ID_VARIABLE], error=error)
             return None
-        finally:
-            os.close(printing)
 
-    def _ask(self, command: Command, length: int, stdout: IO[bytes], printing: int) -> WarmProcess:
+    def _ask(self, command: Command, length: int, undo: ExitStack) -> WarmProcess:
         """Raises `OSError` and the like, and `ValueError` with the reason if the template does not fork. Without the
-        word to go the child does nothing, and it ends when its socket is closed."""
+        word to go the child does nothing, and it ends when its socket is closed, which is in `undo`."""
         run, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ExitStack() as undo:
-            undo.enter_context(run)
-            own = {name: command.environ[name] for name in RUN_VARIABLES}
-            request = {"words": command.argv[length:], "environ": own}
-            with theirs:
-                socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno(), printing])
-            run.settimeout(ANSWER_SECONDS)
-            answer, pidfds, _, _ = socket.recv_fds(run, MESSAGE_BYTES, 1)
-            told = json.loads(answer or "{}")
-            if not pidfds:
-                raise ValueError(told.get("refused", "its template has ended"))
-            undo.callback(os.close, pidfds[0])
-            process = WarmProcess(told["pid"], pidfds[0], run, stdout)
-            run.setblocking(True)
-            run.send(GO)
-            undo.pop_all()
-            return process
+        undo.enter_context(run)
+        with theirs:
+            output, printing = os.pipe()
+            stdout = undo.enter_context(os.fdopen(output, "rb", buffering=0))
+            with os.fdopen(printing, "wb", buffering=0):
+                own = {name: command.environ[name] for name in RUN_VARIABLES}
+                request = json.dumps({"words": command.argv[length:], "environ": own}).encode()
+                socket.send_fds(self._control, [request], [theirs.fileno(), printing], socket.MSG_DONTWAIT)
+        run.settimeout(ANSWER_SECONDS)
+        answer, pidfds, _, _ = socket.recv_fds(run, MESSAGE_BYTES, 1)
+        told = json.loads(answer or "{}")
+        if not pidfds:
+            raise ValueError(told.get("refused", "its template has ended"))
+        undo.callback(os.close, pidfds[0])
+        process = WarmProcess(told["pid"], pidfds[0], run, stdout)
+        run.setblocking(True)
+        run.send(GO)
+        return process
 
     def _is_for(self, command: Command) -> bool:
         """Whether it would be the same CLI, in the same environment."""
@@ -254,6 +259,12 @@ def _memory(process: psutil.Process) -> int:
     with suppress(psutil.Error):
         return int(process.memory_info().rss)
     return 0
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return bool(process.status() == psutil.STATUS_STOPPED)
+    return False
 
 
 def _readable(seconds: float | None, *descriptors: int) -> set[int]:

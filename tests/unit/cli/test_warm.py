@@ -185,6 +185,16 @@ def test_one_without_runs_gives_its_memory_back_until_there_is_one(
     assert template.process is not None
 
 
+def test_one_that_was_stopped_is_replaced(warm: Warm, caplog: pytest.LogCaptureFixture) -> None:
+    template = warm.ready()
+    first = template.process
+    assert first is not None
+    first.suspend()
+    wait_for(lambda: warm.is_ready(template) and template.process != first, 20, "another template")
+    assert "event=template_ended error='it was stopped'" in caplog.text
+    assert not first.is_running()
+
+
 def test_one_that_was_killed_comes_back_when_there_is_a_run(warm: Warm, caplog: pytest.LogCaptureFixture) -> None:
     template = warm.ready()
     assert template.process is not None
