@@ -12,6 +12,8 @@ REPLAY_FAILED = "Replay Failed"
 FAILED_ACTION = re.compile(r"\bAction '\w+' failed")
 ERROR_TITLE = re.compile(r"error|fail|not found|invalid|no replay", re.IGNORECASE)
 NO_WORDS = "It printed nothing that says why."
+UNKNOWN_EXIT = ProcessExit(None, None)
+EXIT_UNKNOWN = "The CLI ended; how is not known, because the process that had started it was killed."
 
 
 class Interruption(NamedTuple):
@@ -147,6 +149,8 @@ def judge_file(traversal: Traversal | None, problem: str | None, abandoned: bool
 
 def _without_result(result: CliResult, reading: Reading) -> Verdict:
     words = _words(result.last_words)
+    if result.exit == UNKNOWN_EXIT:
+        return Verdict(State.ERROR, Reason.CLI_ERROR, f"{EXIT_UNKNOWN} {words}")
     if result.exit is not None and result.exit.signal is not None:
         return Verdict(State.ERROR, Reason.CLI_ERROR, f"The CLI was ended by {result.exit.signal}. {words}")
     if result.exit is not None and result.exit.exit_code:

@@ -7,6 +7,7 @@ from typing import Any
 import psutil
 import pytest
 
+from jobs.run.verdict import EXIT_UNKNOWN
 from runner.ids import new_run_id
 from tests.project import Project
 from tests.stack import Stack, work_horses
@@ -96,7 +97,7 @@ def test_without_a_file_the_error_says_that_nobody_knows_how_it_ended(shared: St
     (started.folder / "go").touch()
     document = started.end()
     assert (document["current_state"], document["reason"]) == ("ERROR", "cli_error")
-    assert document["error_message"] == "The CLI ended without writing a traversal. It said: no model"
+    assert document["error_message"] == f"{EXIT_UNKNOWN} It said: no model"
     assert (document["failure"]["exit_code"], document["failure"]["signal"]) == (None, None)
     check_next(shared, warm=None)
 
