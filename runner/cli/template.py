@@ -35,6 +35,7 @@ PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36  # of Linux's 
 TICK = 50  # milliseconds between two looks at children that have ended
 ENDING_SECONDS = 2.0  # until children that were sent SIGKILL must be gone
 DEVICES = ("/dev/null", "/dev/random", "/dev/urandom")
+SETTINGS = (".env", "pyproject.toml", "uv.lock", "uv.toml", ".python-version")
 GO = b"go"
 MESSAGE_BYTES = 256 * 1024  # more than a socket takes
 Identity = tuple[int, int, int]
@@ -153,9 +154,10 @@ class Sources:
             sys.executable,
             os.path.join(sys.prefix, "pyvenv.cfg"),
             os.path.join(os.getcwd(), "bugninja.toml"),
+            *filter(os.path.isfile, sys.path),  # archives
         ]
-        for folder in [os.getcwd(), *self._packages]:  # where python-dotenv looks
-            paths += [os.path.join(each, ".env") for each in _with_parents(folder)]
+        for folder in [os.getcwd(), *self._packages]:  # where python-dotenv looks, and uv
+            paths += [os.path.join(each, name) for each in _with_parents(folder) for name in SETTINGS]
         for folder in self._packages:
             paths += [folder, *map(_installed_file, os.scandir(folder))]
         self._seen = {path: _identity(path) for path in paths if path}
@@ -315,7 +317,7 @@ class Template:
         gc.collect()
         gc.freeze()
         check_forkable(self._control.fileno())
-        prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)
+        prctl(PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)  # now it does notice, unless it was stopped
         self.tell(ready=os.getpid(), seconds=round(time.time() - began, 2), missing=missing)
 
     def tell(self, **message: object) -> None:
@@ -395,8 +397,12 @@ class Template:
             sys.modules["threading"].main_thread()._native_id = os.getpid()  # some versions keep that of the parent
         pidfd = os.pidfd_open(os.getpid())
         with run:
-            socket.send_fds(run, [json.dumps({"pid": os.getpid()}).encode()], [pidfd])
-            if run.recv(len(GO)) != GO:
+            try:
+                socket.send_fds(run, [json.dumps({"pid": os.getpid()}).encode()], [pidfd])
+                word = run.recv(len(GO))
+            except OSError:  # nobody waits for it any more
+                word = b""
+            if word != GO:
                 os._exit(0)
         os.close(pidfd)
         while self._printed:
@@ -439,7 +445,7 @@ def open_template() -> Template:
     try:
         template.prepare()
     except BaseException as error:
-        template.tell(failed=str(error) if isinstance(error, Unfit) else f"{type(error).__name__}: {error}"[:1000])
+        template.tell(failed=(str(error) if isinstance(error, Unfit) else f"{type(error).__name__}: {error}")[:1000])
         os._exit(1)
     return template
 

@@ -39,7 +39,7 @@ RUNS = 100  # after which a template is replaced
 GROWTH = 1.3  # times its first memory, with which it is replaced
 IDLE_SECONDS = 3600  # without a run, after which it ends
 MOST_CHANGES = 3  # of the sources, in a row and with no run between: then there is no use in templates
-MESSAGE_BYTES = 4096
+MESSAGE_BYTES = 256 * 1024  # more than a socket takes
 GO = b"go"
 
 
@@ -101,23 +101,32 @@ class Template:
 
     def keep(self, *, wanted: bool = False) -> None:
         """Take note of what it says, replace it in time, and start it if it is not there. One that has ended because
-        there were no runs, or that was killed, is started again when there is one (`wanted`)."""
-        while self._launched is not None and (told := _receive(self._control, socket.MSG_DONTWAIT)):
+        there were no runs, or that was killed, is started again when there is one (`wanted`). Raises nothing."""
+        try:
+            self._keep(wanted=wanted)
+        except NotPython as error:  # it was, and may be so again
+            self._replace(str(error), rest=True)
+        except (OSError, psutil.Error, ValueError, KeyError, TypeError) as error:
+            self._give_up(self._redactor.text(f"{type(error).__name__}: {error}"))
+
+    def _keep(self, *, wanted: bool) -> None:
+        while self._launched is not None and (told := _receive(self._control)):
             self._note(told)
         if self._launched is not None:
             self._check(self._launched)
-        if self._launched is None and self._program is not None and (wanted or not self._rests):
+        if self._program is None or not (wanted or (self._launched is None and not self._rests)):
+            return
+        before, self._program = self._program, self._find_program()
+        if self._launched is not None and self._program != before:
+            self._replace("the command means another program now")
+        if self._launched is None:
             self._start(self._program)
 
     def _note(self, told: dict[str, Any]) -> None:
         """Take note of a message."""
         self._used_at = time.monotonic()
         if "ready" in told:
-            with suppress(psutil.NoSuchProcess):  # it has just been killed
-                self.process = psutil.Process(told["ready"])
-                self._memory, self._runs = _memory(self.process), 0
-            missing = None if self._settings.runner_warm_imports == WARM_IMPORTS else ",".join(told["missing"])
-            log_event("template_ready", pid=told["ready"], seconds=told["seconds"], missing=missing or None)
+            self._note_ready(**told)
         elif "failed" in told:
             self._give_up(self._redactor.text(told["failed"]))
         elif "runs" in told:
@@ -126,6 +135,16 @@ class Template:
             self._changes = 0 if self._runs else self._changes + 1
             reason = f"{told['changed']} has changed"
             self._replace(reason) if self._changes < MOST_CHANGES else self._give_up(f"{reason}, again and again")
+
+    def _note_ready(self, ready: int, seconds: float, missing: list[str]) -> None:
+        try:
+            self.process = psutil.Process(ready)
+        except psutil.NoSuchProcess:
+            self._replace("it was killed", rest=True)
+        else:
+            self._memory, self._runs = _memory(self.process), 0
+            names = None if self._settings.runner_warm_imports == WARM_IMPORTS else ",".join(missing)
+            log_event("template_ready", pid=ready, seconds=seconds, missing=names or None)
 
     def _check(self, launched: subprocess.Popen[bytes]) -> None:
         """Replace it in time, and notice if it is gone."""
@@ -163,6 +182,7 @@ class Template:
     def _launch(self, program: Program, files: ExitStack) -> tuple[socket.socket, subprocess.Popen[bytes]]:
         """Our end of its socket, and the process. What only that needs is put into `files`. Raises `OSError`."""
         control, theirs = map(files.enter_context, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        control.setblocking(False)  # one that is stopped takes nothing any more some time
         printed, printing = os.pipe()
         for descriptor in (printed, printing):
             files.callback(os.close, descriptor)
@@ -199,6 +219,9 @@ class Template:
             with suppress(ProcessLookupError):
                 os.killpg(self._launched.pid, signal.SIGKILL)
             self._launched.wait()
+            with suppress(ChildProcessError):  # what it had started is ours now, if we adopt orphans
+                while True:
+                    os.waitpid(-self._launched.pid, 0)
             self._control.close()
         self._launched = self.process = None
 
@@ -226,7 +249,7 @@ class Template:
             with os.fdopen(printing, "wb", buffering=0):
                 own = {name: command.environ[name] for name in RUN_VARIABLES}
                 request = json.dumps({"words": command.argv[length:], "environ": own}).encode()
-                socket.send_fds(self._control, [request], [theirs.fileno(), printing], socket.MSG_DONTWAIT)
+                socket.send_fds(self._control, [request], [theirs.fileno(), printing])
         run.settimeout(ANSWER_SECONDS)
         answer, pidfds, _, _ = socket.recv_fds(run, MESSAGE_BYTES, 1)
         told = json.loads(answer or "{}")
@@ -245,10 +268,10 @@ class Template:
         return command.argv[: len(words)] == words and shared == self._environ
 
 
-def _receive(where: socket.socket, flags: int = 0) -> dict[str, Any] | None:
+def _receive(where: socket.socket) -> dict[str, Any] | None:
     """The next message; None if there is none (any more)."""
     try:
-        content = where.recv(MESSAGE_BYTES, flags)
+        content = where.recv(MESSAGE_BYTES)
     except OSError:
         return None
     return json.loads(content) if content else None

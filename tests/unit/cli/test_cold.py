@@ -1,9 +1,12 @@
 """What is imported for a template, and why there may be none."""
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +77,29 @@ def test_a_cli_that_cannot_be_forked_is_started_cold(
     assert template._launched is None, "there is no other try"
 
 
+def test_a_long_reason_is_understood(warm: Warm, caplog: pytest.LogCaptureFixture) -> None:
+    (warm.code / "broken.py").write_text(f"raise ValueError({'é' * 5000!r})")
+    warm.script.write_text("import broken")
+    template = warm.template()
+    wait_for(lambda: warm.is_ready(template) or template._program is None, 20, "the end of its imports")
+    assert "event=cold error='ValueError: " in caplog.text
+
+
+def test_what_nobody_understands_ends_it(warm: Warm, caplog: pytest.LogCaptureFixture) -> None:
+    template = warm.ready()
+    process, (ours, theirs) = template.process, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    assert process is not None
+    with theirs:
+        ours.setblocking(False)
+        template._control.close()
+        template._control = ours
+        theirs.send(b"{'")
+        template.keep()
+    assert "event=cold error='JSONDecodeError: " in caplog.text
+    assert template._launched is None
+    wait_gone(process)
+
+
 def test_a_thread_that_ends_before_a_fork_is_no_matter(warm: Warm) -> None:
     """As those of OpenBLAS do, which NumPy has."""
     code = (
@@ -112,6 +138,14 @@ def test_further_modules_are_imported_if_there_are_such(tmp_path: Path, caplog: 
         template = warm.ready("import sys; print('late' in sys.modules)")
         assert warm.run(template) == ("True\n", 0)
         assert "missing=nowhere.at.all,json.nothing" in caplog.text
+    finally:
+        warm.close()
+
+
+def test_many_modules_may_be_missing(tmp_path: Path) -> None:
+    warm = Warm(tmp_path, RUNNER_WARM_IMPORTS=",".join(f"nowhere{number:050d}" for number in range(500)))
+    try:
+        assert warm.run(warm.ready()) == ("hello\n", 0)
     finally:
         warm.close()
 
@@ -183,3 +217,84 @@ def test_one_that_still_imports_ends_with_its_worker(warm: Warm) -> None:
         wait_for(lambda: (warm.root / "begun").exists(), 20, "its imports")
         worker.kill()
     wait_gone(process)
+
+
+def test_one_that_is_stopped_ends_with_its_worker(warm: Warm) -> None:
+    warm.script.write_text(HELLO)
+    code = (
+        "import json, sys, time; from runner.cli.warm import Template; from runner.redaction import Redactor\n"
+        "from runner.settings import read_settings; environ = json.loads(sys.argv[1])\n"
+        "template = Template(read_settings(environ), environ, Redactor())\n"
+        "while not template.process: template.keep()\n"
+        "print(template.process.pid, flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, json.dumps(warm.environ)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT) as worker:
+        assert worker.stdout is not None
+        process = psutil.Process(int(worker.stdout.readline()))
+        process.suspend()
+        worker.kill()
+    wait_gone(process)
+
+
+@pytest.mark.parametrize("change", ["link", "path"])
+def test_a_command_that_means_another_program_has_another_template(tmp_path: Path, change: str) -> None:
+    """After an update has put a link elsewhere, or there is one earlier on the PATH."""
+    for version in ("old", "new"):
+        folder = tmp_path / version
+        folder.mkdir()
+        (folder / "python").write_text(f'#!/bin/sh\nV={version} exec {sys.executable} "$@"\n')
+        (folder / "tool").write_text(f"#!{folder}/python\nimport os; print('{version}', os.environ['V'])\n")
+        for name in ("python", "tool"):
+            (folder / name).chmod(0o755)
+    (tmp_path / "now").symlink_to(tmp_path / "old")
+    path = f"{tmp_path}/first:{tmp_path}/now:{os.environ['PATH']}"
+    warm = Warm(tmp_path, PATH=path, RUNNER_COMMAND="tool run {task_id}")
+    try:
+        template = warm.template()
+        wait_for(lambda: warm.is_ready(template), 20, "the template")
+        assert warm.run(template) == ("old old\n", 0)
+        if change == "path":
+            (tmp_path / "first").symlink_to(tmp_path / "new")
+        else:
+            (tmp_path / "now").unlink()
+            (tmp_path / "now").symlink_to(tmp_path / "new")
+        template.keep(wanted=True)
+        assert template.fork(warm.command()) is None
+        wait_for(lambda: warm.is_ready(template), 20, "the template")
+        assert warm.run(template) == ("new new\n", 0)
+    finally:
+        warm.close()
+
+
+def test_a_command_that_is_away_may_come_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text(f"#!{sys.executable}\nprint('hello')\n")
+    tool.chmod(0o755)
+    warm = Warm(tmp_path, RUNNER_COMMAND="tool {task_id}")
+    template = warm.template()
+    try:
+        wait_for(lambda: warm.is_ready(template), 20, "it")
+        tool.rename(tmp_path / "away")
+        template.keep(wanted=True)
+        assert template._launched is None
+        assert "event=template_ended error='there is no program tool'" in caplog.text
+        (tmp_path / "away").rename(tool)
+        wait_for(lambda: warm.is_ready(template, wanted=True), 20, "another template")
+    finally:
+        warm.close()
+
+
+def test_an_archive_on_the_path_is_noticed(tmp_path: Path) -> None:
+    archive = tmp_path / "code.zip"
+    warm = Warm(tmp_path, PYTHONPATH=str(archive))
+    try:
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("thing.py", "TEXT = 'old'")
+        template = warm.ready("import thing; print(thing.TEXT)")
+        assert warm.run(template) == ("old\n", 0)
+        with zipfile.ZipFile(archive, "a") as file:
+            file.writestr("more.py", "")
+        assert template.fork(warm.command()) is None
+    finally:
+        warm.close()

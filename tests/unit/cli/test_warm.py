@@ -2,12 +2,17 @@
 
 import json
 import os
+import select
 import shutil
 import signal
+import socket
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from runner.cli import warm as module
@@ -70,6 +75,8 @@ def test_a_run_with_another_program_or_environment_is_not_its_own(warm: Warm) ->
         "code/package/data.md",
         "project/bugninja.toml",
         "project/.env",
+        "project/pyproject.toml",
+        "uv.lock",
         ".env",
         "site-packages/thing-1.dist-info/RECORD",
         "site-packages/other.pth",
@@ -208,6 +215,38 @@ def test_one_that_was_killed_comes_back_when_there_is_a_run(warm: Warm, caplog: 
     wait_for(lambda: warm.is_ready(template, wanted=True), 20, "another template")
 
 
+def test_one_that_takes_no_more_requests_makes_nobody_wait(warm: Warm) -> None:
+    template = warm.ready()
+    assert template.process is not None
+    template.process.suspend()
+    with suppress(BlockingIOError):
+        while True:
+            template._control.send(b"{}" * 1000, socket.MSG_DONTWAIT)
+    asking = threading.Thread(target=lambda: template.fork(warm.command()), daemon=True)
+    asking.start()
+    asking.join(10)
+    assert not asking.is_alive()
+
+
+def test_one_that_answers_too_late_has_started_nothing(warm: Warm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even what its modules do at their end."""
+    ended = warm.root / "ended"
+    (warm.code / "noted.py").write_text(f"import atexit; atexit.register(lambda: open({str(ended)!r}, 'w').close())")
+    template = warm.ready("import noted; print('hello')")
+    assert template.process is not None
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.1)
+    template.process.suspend()
+    assert template.fork(warm.command()) is None
+    template.process.resume()
+    monkeypatch.undo()
+    os.set_blocking(template._control.fileno(), True)
+    assert module._receive(template._control) == {"runs": 1}
+    wait_for(lambda: template.process is not None and not template.process.children(), 10, "the end of its child")
+    assert not ended.exists()
+    assert warm.run(template) == ("hello\n", 0)
+    assert ended.exists()
+
+
 def test_a_launcher_may_change_the_environment_and_stay(tmp_path: Path) -> None:
     """As `uv run` does."""
     launcher = tmp_path / "uv"
@@ -227,5 +266,13 @@ def test_a_launcher_may_change_the_environment_and_stay(tmp_path: Path) -> None:
         process = template.process
         template.end()
         wait_gone(process)
+        template.keep()
+        wait_for(lambda: bool(select.select([template._control], [], [], 0)[0]), 20, "its message")
+        for child in psutil.Process(template._launched.pid).children():  # type: ignore[union-attr]
+            child.kill()
+            wait_gone(child)
+        wait_for(lambda: not psutil.pid_exists(child.pid), 10, "its end")
+        template.keep()
+        assert template.process is None
     finally:
         warm.close()
