@@ -64,10 +64,10 @@ class Children:
 
 def _child_ids(process: psutil.Process) -> set[int]:
     """The PIDs of its children at one moment, if Linux tells them (CONFIG_PROC_CHILDREN); none if it is gone."""
-    threads = [*Path(f"/proc/{process.pid}/task").glob("*/children")] if process.is_running() else []
     try:
+        threads = [*Path(f"/proc/{process.pid}/task").glob("*/children")] if process.is_running() else []
         return {int(pid) for path in threads for pid in path.read_text().split()}
-    except OSError:  # one of its threads has just ended
+    except OSError:  # it or one of its threads has just ended
         return {child.pid for child in _descendants(process)}
 
 

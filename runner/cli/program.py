@@ -60,6 +60,8 @@ def _run_by_uv(command: Sequence[str]) -> Program:
     at = _first_word(command, 2, UV_VALUES)
     if PYTHON.fullmatch(command[at]):
         return _run_by_python(command, at)
+    if command[at].endswith(".py") or {"-s", "--script"} & {*command[2:at]}:
+        raise NotPython("uv may give a script an environment of its own")
     return Program((*command[:at], "python"), (command[at],), at + 1, Path(command[at]).name)
 
 

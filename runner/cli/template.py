@@ -38,6 +38,7 @@ DEVICES = ("/dev/null", "/dev/random", "/dev/urandom")
 SETTINGS = (".env", "pyproject.toml", "uv.lock", "uv.toml", ".python-version")
 GO = b"go"
 MESSAGE_BYTES = 256 * 1024  # more than a socket takes
+WORDS = 10_000  # characters of a reason; the worker shows less, without the secrets in it
 Identity = tuple[int, int, int]
 
 
@@ -445,7 +446,7 @@ def open_template() -> Template:
     try:
         template.prepare()
     except BaseException as error:
-        template.tell(failed=(str(error) if isinstance(error, Unfit) else f"{type(error).__name__}: {error}")[:1000])
+        template.tell(failed=(str(error) if isinstance(error, Unfit) else f"{type(error).__name__}: {error}")[:WORDS])
         os._exit(1)
     return template
 

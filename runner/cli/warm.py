@@ -40,6 +40,7 @@ GROWTH = 1.3  # times its first memory, with which it is replaced
 IDLE_SECONDS = 3600  # without a run, after which it ends
 MOST_CHANGES = 3  # of the sources, in a row and with no run between: then there is no use in templates
 MESSAGE_BYTES = 256 * 1024  # more than a socket takes
+WORDS = 1000  # characters of a reason
 GO = b"go"
 
 
@@ -128,7 +129,7 @@ class Template:
         if "ready" in told:
             self._note_ready(**told)
         elif "failed" in told:
-            self._give_up(self._redactor.text(told["failed"]))
+            self._give_up(self._redactor.text(told["failed"])[:WORDS])
         elif "runs" in told:
             self._runs = told["runs"]
         else:

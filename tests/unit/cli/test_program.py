@@ -100,6 +100,9 @@ def test_a_python_that_is_named_has_a_console_script_of_that_name(opt: Path) -> 
         ("python {task_id}.py", "its program is not the same for all runs"),
         ("python -m tests.{task_id}", "its program is not the same for all runs"),
         ("uv run {task_id}", "its program is not the same for all runs"),
+        ("uv run some/script.py {task_id}", "uv may give a script an environment of its own"),
+        ("uv run -s script {task_id}", "uv may give a script an environment of its own"),
+        ("uv run --script script {task_id}", "uv may give a script an environment of its own"),
         ("uv tool run bugninja {task_id}", "there is no program uv"),
     ],
 )

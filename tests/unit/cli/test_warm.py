@@ -6,6 +6,7 @@ import select
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import psutil
 import pytest
 
 from runner.cli import warm as module
+from runner.cli.children import Children
 from tests.unit.cli.templates import Warm, finish, wait_gone
 from tests.waiting import wait_for
 
@@ -245,6 +247,19 @@ def test_one_that_answers_too_late_has_started_nothing(warm: Warm, monkeypatch: 
     assert not ended.exists()
     assert warm.run(template) == ("hello\n", 0)
     assert ended.exists()
+
+
+def test_a_template_that_ends_while_one_looks_has_left_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        children = Children(psutil.Process(process.pid))
+
+        def glob(*_: object) -> None:
+            process.kill()
+            process.wait()
+            raise FileNotFoundError
+
+        monkeypatch.setattr(Path, "glob", glob)
+        assert not children.are_left()
 
 
 def test_a_launcher_may_change_the_environment_and_stay(tmp_path: Path) -> None:
