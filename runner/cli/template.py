@@ -26,6 +26,7 @@ import sys
 import sysconfig
 import time
 import types
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 OWN_WORDS = 3  # of the command line: this file, the descriptor, the configuration
@@ -230,6 +231,24 @@ class NoticedEnvironment:
         type(os.environ).__getitem__ = self._original  # type: ignore[method-assign]
 
 
+@contextlib.contextmanager
+def noticed_folders() -> Iterator[list[str]]:
+    """Inside it, note the folders that `tempfile` makes: whoever made one removes it at its end, so that the next run
+    would miss it."""
+    made, original = [], os.mkdir
+
+    def mkdir(path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        original(path, mode, dir_fd=dir_fd)
+        if mode == 0o700 and "tempfile" in sys.modules:
+            made.append(os.fsdecode(path))
+
+    os.mkdir = mkdir
+    try:
+        yield made
+    finally:
+        os.mkdir = original
+
+
 def import_modules(names: list[str]) -> list[str]:
     """Import these; returns those that are not there, as in another version of the CLI."""
     missing = []
@@ -258,6 +277,11 @@ def check_forkable(control: int) -> None:
     held = [target for target in opened if target not in (*DEVICES, f"/proc/{os.getpid()}/fd")]
     if held:
         raise Unfit(f"it has {held[0]} open once it is imported")
+
+
+def _is_temporary(folder: str) -> bool:
+    """Whether it is there, in the folder of `tempfile`."""
+    return os.path.isdir(folder) and os.path.dirname(folder) == sys.modules["tempfile"].gettempdir()
 
 
 def _target(link: str) -> str:
@@ -304,13 +328,15 @@ class Template:
         self._prctl = prctl = ctypes.CDLL(None).prctl
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # of the worker, which imports do not notice
-        with NoticedEnvironment(self._config["run_variables"]) as noticed:
+        with NoticedEnvironment(self._config["run_variables"]) as noticed, noticed_folders() as folders:
             self.program = Program(self._config["program"])
             self._sources = Sources(self.program.path, began)
             self.program.import_all()
             missing = import_modules(self._config["imports"])
         if noticed.read:
             raise Unfit(f"it reads {noticed.read[0]} while it is imported")
+        if left := [folder for folder in folders if _is_temporary(folder)]:
+            raise Unfit(f"it has made {left[0]} while it was imported")
         self._sources.add_modules()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -48,6 +48,7 @@ def _all_levels(caplog: pytest.LogCaptureFixture) -> None:
         ("import opens", "/code/cli.py open once it is imported"),
         ("import reads", "it reads BUGNINJA_RUN_ID while it is imported"),
         ("import asks", "it reads BUGNINJA_TASK_ID while it is imported"),
+        ("import makes", "while it was imported"),
         ("this is no Python", "SyntaxError: invalid syntax (cli.py, line 1)"),
     ],
 )
@@ -61,10 +62,12 @@ def test_a_cli_that_cannot_be_forked_is_started_cold(
         "threads": "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
         "starts": "import subprocess; P = subprocess.Popen(['sleep', '60'])",
         "connects": "import socket; S = socket.socketpair()",
+        "makes": "import tempfile; T = tempfile.TemporaryDirectory()",
         "opens": f"F = open({str(warm.script)!r})",
         "reads": "import os; X = os.environ.get('BUGNINJA_RUN_ID')",
         "asks": "import os; X = 'BUGNINJA_TASK_ID' in os.environ",
     }
+    warm.environ["TMPDIR"] = str(warm.code)
     for name, text in modules.items():
         (warm.code / f"{name}.py").write_text(text)
     warm.script.write_text(code)
@@ -81,7 +84,7 @@ def test_a_long_reason_is_understood(warm: Warm, caplog: pytest.LogCaptureFixtur
     (warm.code / "broken.py").write_text(f"raise ValueError({'😀' * 980 + 'hunter2-secret' * 1000!r})")
     warm.script.write_text("import broken")
     template = warm.template(Secret("PIN", "hunter2-secret"))
-    wait_for(lambda: warm.is_ready(template) or template._program is None, 20, "the end of its imports")
+    wait_for(lambda: warm.is_ready(template) or template._program is None, 20, "its end")
     assert "event=cold error='ValueError: " in caplog.text
     assert "hunter2" not in caplog.text
 
