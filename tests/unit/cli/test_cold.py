@@ -93,9 +93,7 @@ def test_what_nobody_understands_ends_it(warm: Warm, caplog: pytest.LogCaptureFi
     template = warm.ready()
     process, (ours, theirs) = template.process, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     assert process is not None
-    with theirs:
-        ours.setblocking(False)
-        template._control.close()
+    with theirs, template._control:
         template._control = ours
         theirs.send(b"{'")
         template.keep()
@@ -275,8 +273,7 @@ def test_a_command_that_is_away_may_come_back(tmp_path: Path, caplog: pytest.Log
     tool = tmp_path / "tool"
     tool.write_text(f"#!{sys.executable}\nprint('hello')\n")
     tool.chmod(0o755)
-    warm = Warm(tmp_path, RUNNER_COMMAND="tool {task_id}")
-    template = warm.template()
+    template = (warm := Warm(tmp_path, RUNNER_COMMAND="tool {task_id}")).template()
     try:
         wait_for(lambda: warm.is_ready(template), 20, "it")
         tool.rename(tmp_path / "away")
@@ -290,7 +287,7 @@ def test_a_command_that_is_away_may_come_back(tmp_path: Path, caplog: pytest.Log
 
 def test_an_archive_on_the_path_is_noticed(tmp_path: Path) -> None:
     archive = tmp_path / "code.zip"
-    warm = Warm(tmp_path, PYTHONPATH=str(archive))
+    warm = Warm(tmp_path, PYTHONPATH=f"{archive}")
     try:
         with zipfile.ZipFile(archive, "w") as file:
             file.writestr("thing.py", "TEXT = 'old'")
