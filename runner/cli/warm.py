@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -35,6 +34,7 @@ PRINTED_BYTES = 1024 * 1024  # that imports may print
 IMPORT_SECONDS = 60.0  # after which imports count as failed
 ANSWER_SECONDS = 2.0  # within which a template must have forked
 STATUS_SECONDS = 1.0  # within which it must have said how a child ended
+ENDING_SECONDS = 2.0  # within which it must be gone when it is killed
 RUNS = 100  # after which a template is replaced
 GROWTH = 1.3  # times its first memory, with which it is replaced
 IDLE_SECONDS = 3600  # without a run, after which it ends
@@ -215,14 +215,18 @@ class Template:
         log_event("cold", level=logging.WARNING, error=reason)
 
     def end(self) -> None:
-        """End it at once, if it is there."""
+        """End it at once, if it is there, with all that it has started and that has become ours by that."""
         if self._launched is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._launched.pid, signal.SIGKILL)
-            self._launched.wait()
-            with suppress(ChildProcessError):  # what it had started is ours now, if we adopt orphans
-                while True:
-                    os.waitpid(-self._launched.pid, 0)
+            known = [self.process] if self.process else []
+            if self._launched.poll() is None:
+                known.append(psutil.Process(self._launched.pid))
+            family = [each for process in known for each in _family(process)]
+            for process in family:
+                with suppress(psutil.Error):
+                    process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                self._launched.wait(ENDING_SECONDS)
+            psutil.wait_procs(family, timeout=ENDING_SECONDS)
             self._control.close()
         self._launched = self.process = None
 
@@ -283,6 +287,13 @@ def _memory(process: psutil.Process) -> int:
     with suppress(psutil.Error):
         return int(process.memory_info().rss)
     return 0
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    """It and its descendants; empty if it is gone."""
+    with suppress(psutil.Error):
+        return [process, *process.children(recursive=True)]
+    return []
 
 
 def _is_stopped(process: psutil.Process) -> bool:
