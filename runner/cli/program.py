@@ -22,6 +22,7 @@ UV_VALUES = (
     "--with",
     "-p",
 )
+CONSOLE_SCRIPT = "--console-script"
 FIRST_LINES = 1024  # bytes of a script, within which its interpreter is named
 
 
@@ -31,7 +32,7 @@ class Program(NamedTuple):
     interpreter: tuple[str, ...]
     """The words that start its Python."""
     target: tuple[str, ...]
-    """Its script, or the name of its console script, or `-m` and its module."""
+    """Its script; or `-m` and its module, or `--console-script` and the name of one that this Python has."""
     length: int
     name: str
     """What the system calls its process: what the kernel was told to execute."""
@@ -42,7 +43,7 @@ def find_program(command: Sequence[str], folder: Path, path: str | None, python:
     is its interpreter, if that is known. Raises `NotPython`."""
     name = Path(command[0]).name
     if python:
-        program = Program((python,), (name,), 1, name)
+        program = Program((python,), (CONSOLE_SCRIPT, name), 1, name)
     elif name == "uv" and command[1:2] == ("run",):
         program = _run_by_uv(command)
     elif PYTHON.fullmatch(name):
@@ -62,7 +63,8 @@ def _run_by_uv(command: Sequence[str]) -> Program:
         return _run_by_python(command, at)
     if command[at].endswith(".py") or {"-s", "--script"} & {*command[2:at]}:
         raise NotPython("uv may give a script an environment of its own")
-    return Program((*command[:at], "python"), (command[at],), at + 1, Path(command[at]).name)
+    target = (command[at],) if os.sep in command[at] else (CONSOLE_SCRIPT, command[at])
+    return Program((*command[:at], "python"), target, at + 1, Path(command[at]).name)
 
 
 def _run_by_python(command: Sequence[str], at: int) -> Program:

@@ -81,7 +81,7 @@ class Program:
             _begin_path_with(os.getcwd())
             self.path = _find_module(self.module)
         else:
-            self.path = _find_script(words[0])
+            self.path = _find_script(*words)
             _begin_path_with(os.path.dirname(os.path.realpath(self.path)))
         self._python = sys.orig_argv[:-OWN_WORDS]
         sys.argv, sys.orig_argv = [self.path], self.words([])
@@ -136,9 +136,9 @@ def _find_module(name: str) -> str:
     return spec.origin
 
 
-def _find_script(word: str) -> str:
-    """This file, or the console script of this name."""
-    path = word if os.sep in word or os.path.isfile(word) else os.path.join(sysconfig.get_path("scripts"), word)
+def _find_script(path: str, name: str = "") -> str:
+    """This file, or with a name (after `--console-script`) that console script."""
+    path = os.path.join(sysconfig.get_path("scripts"), name) if name else path
     if not os.path.isfile(path):
         raise Unfit(f"there is no script {path}")
     return path

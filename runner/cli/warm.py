@@ -111,10 +111,11 @@ class Template:
             self._give_up(self._redactor.text(f"{type(error).__name__}: {error}"))
 
     def _keep(self, *, wanted: bool) -> None:
+        is_there = self._launched is not None and self._launched.poll() is None  # before its last words are read
         while self._launched is not None and (told := _receive(self._control)):
             self._note(told)
         if self._launched is not None:
-            self._check(self._launched)
+            self._check(is_there=is_there)
         if self._program is None or not (wanted or (self._launched is None and not self._rests)):
             return
         before, self._program = self._program, self._find_program()
@@ -147,9 +148,9 @@ class Template:
             names = None if self._settings.runner_warm_imports == WARM_IMPORTS else ",".join(missing)
             log_event("template_ready", pid=ready, seconds=seconds, missing=names or None)
 
-    def _check(self, launched: subprocess.Popen[bytes]) -> None:
+    def _check(self, *, is_there: bool) -> None:
         """Replace it in time, and notice if it is gone."""
-        is_there, now = launched.poll() is None, time.monotonic()
+        now = time.monotonic()
         if self.process is None and not is_there:
             self._give_up("its imports have ended its process")
         elif self.process is None:

@@ -53,11 +53,11 @@ def find(opt: Path, command: Sequence[str], python: str = "") -> Program:
             "python3.12",
         ),
         ("python some/script.py {task_id}", "python", "some/script.py", 2, "python"),
-        ("uv run bugninja run {task_id}", "uv run python", "bugninja", 3, "bugninja"),
+        ("uv run bugninja run {task_id}", "uv run python", "--console-script bugninja", 3, "bugninja"),
         (
             "/usr/bin/uv run --frozen --project p bugninja {task_id}",
             "/usr/bin/uv run --frozen --project p python",
-            "bugninja",
+            "--console-script bugninja",
             6,
             "bugninja",
         ),
@@ -80,7 +80,7 @@ def test_the_program_and_its_python_are_found(
 
 
 def test_a_python_that_is_named_has_a_console_script_of_that_name(opt: Path) -> None:
-    expected = Program(("/opt/venv/bin/python",), ("shell",), 1, "shell")
+    expected = Program(("/opt/venv/bin/python",), ("--console-script", "shell"), 1, "shell")
     assert find(opt, ["shell", "run", "{task_id}"], "/opt/venv/bin/python") == expected
     assert find(opt, ["/usr/local/bin/shell", "{task_id}"], "/opt/venv/bin/python") == expected
 

@@ -1,8 +1,6 @@
 """The template of a worker: when there is one, and when there is another one."""
 
-import json
 import os
-import select
 import shutil
 import signal
 import socket
@@ -12,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -140,6 +139,27 @@ def test_one_whose_sources_always_change_is_of_no_use(warm: Warm, caplog: pytest
     assert template._launched is None
 
 
+def test_its_last_words_are_read_although_it_ends_just_then(warm: Warm, monkeypatch: pytest.MonkeyPatch) -> None:
+    template = warm.ready()
+    first = template.process
+    assert first is not None
+    receive, asked = module._receive, list[object]()
+
+    def change_after_a_look(where: socket.socket) -> dict[str, Any] | None:
+        told = receive(where)
+        if where is template._control and told is None and not asked:
+            warm.script.write_text("print('other')")
+            asked.append(template.fork(warm.command()))
+            wait_gone(first)
+        return told
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_receive", change_after_a_look)
+        template.keep()
+    assert asked == [None]
+    wait_for(lambda: warm.is_ready(template) and template.process != first, 20, "another template, without a run")
+
+
 def test_changes_between_runs_are_no_such_thing(warm: Warm) -> None:
     template = warm.ready()
     for number in range(module.MOST_CHANGES + 1):
@@ -260,34 +280,3 @@ def test_a_template_that_ends_while_one_looks_has_left_nothing(monkeypatch: pyte
 
         monkeypatch.setattr(Path, "glob", glob)
         assert not children.are_left()
-
-
-def test_a_launcher_may_change_the_environment_and_stay(tmp_path: Path) -> None:
-    """As `uv run` does."""
-    launcher = tmp_path / "uv"
-    launcher.write_text(
-        f'#!/bin/sh\nshift\nexport BY_UV=yes\n[ "$1" = python ] && shift\n"{sys.executable}" "$@"; exit $?\n'
-    )
-    launcher.chmod(0o755)
-    warm = Warm(tmp_path)
-    warm.environ["RUNNER_COMMAND"] = f"uv run python {warm.script} {{task_id}}"
-    try:
-        template = warm.ready(
-            "import json, os, sys; print(json.dumps([os.environ['BY_UV'], sys.argv[1:], sys.orig_argv]))"
-        )
-        assert template.process is not None
-        printed, code = warm.run(template)
-        assert (json.loads(printed), code) == (["yes", ["buy"], [sys.executable, str(warm.script), "buy"]], 0)
-        process = template.process
-        template.end()
-        wait_gone(process)
-        template.keep()
-        wait_for(lambda: bool(select.select([template._control], [], [], 0)[0]), 20, "its message")
-        for child in psutil.Process(template._launched.pid).children():  # type: ignore[union-attr]
-            child.kill()
-            wait_gone(child)
-        wait_for(lambda: not psutil.pid_exists(child.pid), 10, "its end")
-        template.keep()
-        assert template.process is None
-    finally:
-        warm.close()
