@@ -12,7 +12,6 @@ from tests.unit.cli.templates import Warm, wait_gone
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="warm starts need Linux")
-HELLO = "print('hello')"
 
 
 def test_a_launcher_may_change_the_environment_and_stay(tmp_path: Path) -> None:
