@@ -21,7 +21,8 @@ import psutil
 from runner.cli.children import Children
 from runner.cli.command import FOLDER_VARIABLE, Command, ProcessExit
 from runner.cli.log_file import LogFile
-from runner.cli.warm import Template, WarmProcess
+from runner.cli.warm import Template
+from runner.cli.warm_process import WarmProcess
 from runner.errors import CommandNotStarted
 from runner.project.run_folder import RunFolder
 from runner.redaction import Redactor

@@ -8,7 +8,6 @@ import fcntl
 import json
 import logging
 import os
-import select
 import socket
 import subprocess
 import sys
@@ -16,12 +15,13 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psutil
 
 from runner.cli.command import RUN_ID_VARIABLE, RUN_VARIABLES, Command, base_environ
 from runner.cli.program import Program, find_program
+from runner.cli.warm_process import MESSAGE_BYTES, WarmProcess, receive
 from runner.errors import NotPython
 from runner.log import log_event
 from runner.redaction import Redactor
@@ -33,47 +33,13 @@ ROOM_BYTES = 8 * 1024  # more than the variables of a run can take
 PRINTED_BYTES = 1024 * 1024  # that imports may print
 IMPORT_SECONDS = 60.0  # after which imports count as failed
 ANSWER_SECONDS = 2.0  # within which a template must have forked
-STATUS_SECONDS = 1.0  # within which it must have said how a child ended
 ENDING_SECONDS = 2.0  # within which it must be gone when it is killed
 RUNS = 100  # after which a template is replaced
 GROWTH = 1.3  # times its first memory, with which it is replaced
 IDLE_SECONDS = 3600  # without a run, after which it ends
 MOST_CHANGES = 3  # of the sources, in a row and with no run between: then there is no use in templates
-MESSAGE_BYTES = 256 * 1024  # more than a socket takes
 WORDS = 1000  # characters of a reason
 GO = b"go"
-
-
-class WarmProcess(psutil.Process):
-    """A CLI that a template has forked; as far as `CliProcess` needs it, like `psutil.Popen`."""
-
-    def __init__(self, pid: int, pidfd: int, run: socket.socket, stdout: IO[bytes]) -> None:
-        super().__init__(pid)
-        self.stdout = stdout
-        self._pidfd, self._run = pidfd, run
-        self._code: int | None = None
-        self._has_ended = False
-
-    def wait(self, timeout: float | None = None) -> int | None:  # type: ignore[override]
-        """As that of `psutil.Popen`: its exit code, or the negative number of the signal that ended it. None if its
-        template ended before it, since then nobody knows."""
-        if not self._has_ended:
-            self._code = self._wait(timeout)
-            self._has_ended = True
-            self._run.close()
-            os.close(self._pidfd)
-        return self._code
-
-    def _wait(self, timeout: float | None) -> int | None:
-        run = self._run.fileno()
-        ready = _readable(timeout, run, self._pidfd)
-        if ready == {self._pidfd}:
-            ready |= _readable(STATUS_SECONDS, run)
-        if run in ready and (told := _receive(self._run)):
-            return int(told["code"])
-        if not ready or (self._pidfd not in ready and not _readable(timeout, self._pidfd)):
-            raise psutil.TimeoutExpired(timeout or 0, self.pid)
-        return None
 
 
 class Template:
@@ -112,7 +78,7 @@ class Template:
 
     def _keep(self, *, wanted: bool) -> None:
         is_there = self._launched is not None and self._launched.poll() is None  # before its last words are read
-        while self._launched is not None and (told := _receive(self._control)):
+        while self._launched is not None and (told := receive(self._control)):
             self._note(told)
         if self._launched is not None:
             self._check(is_there=is_there)
@@ -274,15 +240,6 @@ class Template:
         return command.argv[: len(words)] == words and shared == self._environ
 
 
-def _receive(where: socket.socket) -> dict[str, Any] | None:
-    """The next message; None if there is none (any more)."""
-    try:
-        content = where.recv(MESSAGE_BYTES)
-    except OSError:
-        return None
-    return json.loads(content) if content else None
-
-
 def _memory(process: psutil.Process) -> int:
     """Bytes; 0 if it is gone."""
     with suppress(psutil.Error):
@@ -301,11 +258,3 @@ def _is_stopped(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
         return bool(process.status() == psutil.STATUS_STOPPED)
     return False
-
-
-def _readable(seconds: float | None, *descriptors: int) -> set[int]:
-    """Those that can be read, as soon as one can, and at the latest after so many seconds."""
-    poll = select.poll()
-    for descriptor in descriptors:
-        poll.register(descriptor, select.POLLIN)
-    return {descriptor for descriptor, _ in poll.poll(None if seconds is None else seconds * 1000)}

@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 
 from runner.cli.command import Command, build_command
-from runner.cli.warm import Template, WarmProcess
+from runner.cli.warm import Template
+from runner.cli.warm_process import WarmProcess
 from runner.ids import RunId, TaskId
 from runner.project.run_folder import RunFolder
 from runner.redaction import Redactor, Secret

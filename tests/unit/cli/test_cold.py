@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -21,18 +20,6 @@ from tests.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="warm starts need Linux")
 HELLO = "print('hello')"
-
-
-@pytest.fixture
-def warm(tmp_path: Path) -> Iterator[Warm]:
-    warm = Warm(tmp_path)
-    yield warm
-    warm.close()
-
-
-@pytest.fixture(autouse=True)
-def _all_levels(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
 
 
 @pytest.mark.parametrize(

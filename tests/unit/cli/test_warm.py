@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,23 +16,12 @@ import pytest
 
 from runner.cli import warm as module
 from runner.cli.children import Children
+from runner.cli.warm_process import receive
 from tests.unit.cli.templates import Warm, finish, wait_gone
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="warm starts need Linux")
 HELLO = "print('hello')"
-
-
-@pytest.fixture
-def warm(tmp_path: Path) -> Iterator[Warm]:
-    warm = Warm(tmp_path)
-    yield warm
-    warm.close()
-
-
-@pytest.fixture(autouse=True)
-def _all_levels(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
 
 
 def test_one_that_is_ready_forks_for_each_run_and_ends_with_its_worker(warm: Warm) -> None:
@@ -143,7 +131,7 @@ def test_its_last_words_are_read_although_it_ends_just_then(warm: Warm, monkeypa
     template = warm.ready()
     first = template.process
     assert first is not None
-    receive, asked = module._receive, list[object]()
+    asked = list[object]()
 
     def change_after_a_look(where: socket.socket) -> dict[str, Any] | None:
         told = receive(where)
@@ -154,7 +142,7 @@ def test_its_last_words_are_read_although_it_ends_just_then(warm: Warm, monkeypa
         return told
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_receive", change_after_a_look)
+        patch.setattr(module, "receive", change_after_a_look)
         template.keep()
     assert asked == [None]
     wait_for(lambda: warm.is_ready(template) and template.process != first, 20, "another template, without a run")
@@ -262,7 +250,7 @@ def test_one_that_answers_too_late_has_started_nothing(warm: Warm, monkeypatch: 
     template.process.resume()
     monkeypatch.undo()
     os.set_blocking(template._control.fileno(), True)
-    assert module._receive(template._control) == {"runs": 1}
+    assert receive(template._control) == {"runs": 1}
     wait_for(lambda: template.process is not None and not template.process.children(), 10, "the end of its child")
     assert not ended.exists()
     assert warm.run(template) == ("hello\n", 0)

@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -32,13 +31,6 @@ facts = {
 }
 print(json.dumps(facts))
 """
-
-
-@pytest.fixture
-def warm(tmp_path: Path) -> Iterator[Warm]:
-    warm = Warm(tmp_path)
-    yield warm
-    warm.close()
 
 
 def test_it_is_set_up_as_if_it_had_been_started_by_itself(warm: Warm) -> None:
@@ -138,7 +130,7 @@ def test_it_outlives_its_template_and_nobody_knows_how_it_ended(warm: Warm) -> N
 
 
 def test_a_template_that_says_nothing_is_not_waited_for(warm: Warm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STATUS_SECONDS", 0.2)
+    monkeypatch.setattr("runner.cli.warm_process.STATUS_SECONDS", 0.2)
     template = warm.ready(WAITS)
     process = template.fork(warm.command())
     assert process is not None
