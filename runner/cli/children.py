@@ -40,12 +40,12 @@ class Children:
 
     def processes(self) -> set[psutil.Process]:
         """All of them that there are; some that start or end just now may be missing."""
-        return self._own() | (_descendants(self._template) if self._template else set())
+        return self._own() | (descendants(self._template) if self._template else set())
 
     def _own(self) -> set[psutil.Process]:
         if not self._adopts or not _has_children():
             return set()
-        return _descendants(psutil.Process()).difference(self._before, *map(_descendants, self._before))
+        return descendants(psutil.Process()).difference(self._before, *map(descendants, self._before))
 
     def reap(self, but: int = 0) -> None:
         """Forget those that have ended, except for the child with the PID `but`."""
@@ -68,10 +68,11 @@ def _child_ids(process: psutil.Process) -> set[int]:
         threads = [*Path(f"/proc/{process.pid}/task").glob("*/children")] if process.is_running() else []
         return {int(pid) for path in threads for pid in path.read_text().split()}
     except OSError:  # it or one of its threads has just ended
-        return {child.pid for child in _descendants(process)}
+        return {child.pid for child in descendants(process)}
 
 
-def _descendants(process: psutil.Process) -> set[psutil.Process]:
+def descendants(process: psutil.Process) -> set[psutil.Process]:
+    """Its children and theirs; none if it is gone."""
     try:
         return {*process.children(recursive=True)}
     except psutil.Error:

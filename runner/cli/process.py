@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from runner.cli.children import Children
+from runner.cli.children import Children, descendants
 from runner.cli.command import FOLDER_VARIABLE, Command, ProcessExit
 from runner.cli.log_file import LogFile
 from runner.cli.warm import Template
@@ -101,7 +101,7 @@ class CliProcess:
     def end(self, grace: float, at_most: Callable[[], float] = lambda: math.inf) -> ProcessExit:
         """End it and all its descendants: SIGTERM to its group, `grace` seconds, then SIGKILL to whatever is left.
         `at_most` tells how many seconds these may be at most, and may say less while they pass."""
-        family = run_processes(self._folder) | _descendants([self._process])
+        family = run_processes(self._folder) | descendants(self._process)
         self._signal_group(signal.SIGTERM)
         ended = self._wait_within(grace, at_most)
         if ended is None:
@@ -144,7 +144,7 @@ def _process_end(code: int | None) -> ProcessExit:
 def run_processes(folder: Path) -> set[psutil.Process]:
     """Every process of this machine that carries the run's folder in its environment, with all its descendants."""
     carriers = [process for process in psutil.process_iter() if run_of(process) == str(folder)]
-    return set(carriers) | _descendants(carriers)
+    return set(carriers).union(*map(descendants, carriers))
 
 
 def runs_with_processes() -> set[Path]:
@@ -184,16 +184,6 @@ def _may_be_of_a_run(pid: int) -> bool:
     """A quick look: psutil takes long, most of all for threads of the kernel. Raises `OSError`."""
     with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 (as quick as it can be)
         return FOLDER_VARIABLE.encode() in file.read()
-
-
-def _descendants(processes: Iterable[psutil.Process]) -> set[psutil.Process]:
-    found: set[psutil.Process] = set()
-    for process in processes:
-        if process in found:
-            continue
-        with suppress(psutil.Error):
-            found.update(process.children(recursive=True))
-    return found
 
 
 def memory_of(processes: Iterable[psutil.Process]) -> int:

@@ -19,27 +19,26 @@ from typing import Any
 
 import psutil
 
+from runner.cli.children import descendants
 from runner.cli.command import RUN_ID_VARIABLE, RUN_VARIABLES, Command, base_environ
 from runner.cli.program import Program, find_program
-from runner.cli.warm_process import MESSAGE_BYTES, WarmProcess, receive
+from runner.cli.template import ENDING_SECONDS, GO, MESSAGE_BYTES, ROOM
+from runner.cli.warm_process import WarmProcess, receive
 from runner.errors import NotPython
 from runner.log import log_event
 from runner.redaction import Redactor
 from runner.settings import WARM_IMPORTS, Settings
 
 SCRIPT = Path(__file__).with_name("template.py")
-ROOM = "BUGNINJA_TEMPLATE"  # see there
 ROOM_BYTES = 8 * 1024  # more than the variables of a run can take
 PRINTED_BYTES = 1024 * 1024  # that imports may print
 IMPORT_SECONDS = 60.0  # after which imports count as failed
 ANSWER_SECONDS = 2.0  # within which a template must have forked
-ENDING_SECONDS = 2.0  # within which it must be gone when it is killed
 RUNS = 100  # after which a template is replaced
 GROWTH = 1.3  # times its first memory, with which it is replaced
 IDLE_SECONDS = 3600  # without a run, after which it ends
 MOST_CHANGES = 3  # of the sources, in a row and with no run between: then there is no use in templates
-WORDS = 1000  # characters of a reason
-GO = b"go"
+SHOWN = 1000  # characters of a reason
 
 
 class Template:
@@ -96,7 +95,7 @@ class Template:
         if "ready" in told:
             self._note_ready(**told)
         elif "failed" in told:
-            self._give_up(self._redactor.text(told["failed"])[:WORDS])
+            self._give_up(self._redactor.text(told["failed"])[:SHOWN])
         elif "runs" in told:
             self._runs = told["runs"]
         else:
@@ -187,7 +186,7 @@ class Template:
             known = [self.process] if self.process else []
             if self._launched.poll() is None:
                 known.append(psutil.Process(self._launched.pid))
-            family = [each for process in known for each in _family(process)]
+            family = {each for process in known for each in (process, *descendants(process))}
             for process in family:
                 with suppress(psutil.Error):
                     process.kill()
@@ -245,13 +244,6 @@ def _memory(process: psutil.Process) -> int:
     with suppress(psutil.Error):
         return int(process.memory_info().rss)
     return 0
-
-
-def _family(process: psutil.Process) -> list[psutil.Process]:
-    """It and its descendants; empty if it is gone."""
-    with suppress(psutil.Error):
-        return [process, *process.children(recursive=True)]
-    return []
 
 
 def _is_stopped(process: psutil.Process) -> bool:

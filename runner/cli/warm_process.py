@@ -8,8 +8,9 @@ from typing import IO, Any
 
 import psutil
 
+from runner.cli.template import MESSAGE_BYTES
+
 STATUS_SECONDS = 1.0  # within which it must have said how a child ended
-MESSAGE_BYTES = 256 * 1024  # more than a socket takes
 
 
 class WarmProcess(psutil.Process):

@@ -77,9 +77,10 @@ def test_the_sample_tasks_end_as_their_names_say(new_stack: Callable[..., Stack]
         project.add_task(path.parent.name, toml=path.read_text())
     stack.launch()
     stack.wait_ready()
+    wait_for(lambda: "event=template_ready" in stack.log("stack"), what="the template of the sample CLI")
     passes, fails = stack.post("check_the_runner"), stack.post("fail_on_purpose")
     run = stack.wait_final(passes, 60)
-    assert (run["current_state"], run["error_message"]) == ("FINISHED", None)
+    assert (run["current_state"], run["error_message"], run["timing"]["warm"]) == ("FINISHED", None, True)
     run = stack.wait_final(fails, 60)
     assert (run["current_state"], run["reason"]) == ("FAILED", "test_failed")
     assert "does not contain the text 'this text is nowhere on the page'" in run["error_message"]
