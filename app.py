@@ -28,7 +28,7 @@ def create_app(settings: Settings | None = None, connect: Callable[[Settings], S
     app = Starlette(
         routes=routes(), lifespan=make_lifespan(settings, connect), exception_handlers=dict(EXCEPTION_HANDLERS)
     )
-    app.state.openapi = describe(needs_token=bool(settings.api_token))
+    app.state.openapi = describe(settings)
     return guard(app, settings)
 
 

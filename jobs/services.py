@@ -1,5 +1,6 @@
 """All services of the web process, on one set of connections and caches."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 from redis import Redis
@@ -12,6 +13,7 @@ from jobs.status.cache import ResponseCache
 from jobs.status.changes import INTERVALS, Changes, Intervals, Watch
 from jobs.status.history import FRESH_SECONDS, RunHistory
 from jobs.status.lists import RunLists
+from jobs.status.metrics import NO_RUNS, Numbers
 from jobs.status.reader import RunReader
 from jobs.status.tasks import Tasks
 from runner.project.catalog import TaskCatalog
@@ -30,6 +32,7 @@ class Services(NamedTuple):
     lists: RunLists
     changes: Changes
     tasks: Tasks
+    numbers: Callable[[], Numbers]
     writing: Redis
     reading: AsyncRedis
 
@@ -43,6 +46,7 @@ class Services(NamedTuple):
         fresh_seconds: float = FRESH_SECONDS,
         intervals: Intervals = INTERVALS,
         watch: Watch = watch,
+        numbers: Callable[[], Numbers] = lambda: NO_RUNS,
     ) -> Self:
         """The services on these connections; nothing is read or sent yet."""
         files = project_files(settings)
@@ -58,6 +62,7 @@ class Services(NamedTuple):
             lists=lists,
             changes=Changes(lists, files, reading, settings.queue_name, intervals, watch),
             tasks=Tasks(settings, files, catalog, history),
+            numbers=numbers,
             writing=writing,
             reading=reading,
         )

@@ -21,6 +21,7 @@ from runner.values import (
     hosts,
     integer,
     log_level,
+    metrics,
     modules,
     names,
     origins,
@@ -163,6 +164,10 @@ class Settings:
         Variable(
             "", token, "if set (at least 16 characters), calls need `Authorization: Bearer` with it, except `/health`"
         ),
+    ]
+    metrics: Annotated[
+        str,
+        Variable("token", metrics, "`GET /metrics`: `token`: needs `API_TOKEN` like other calls; `open`: never; `off`"),
     ]
     redact_names: Annotated[
         tuple[str, ...],

@@ -167,6 +167,13 @@ def log_level(text: str) -> str:
     return text.upper()
 
 
+def metrics(text: str) -> str:
+    """Who may read the metrics."""
+    if text.lower() not in ("token", "open", "off"):
+        raise Rejected("token, open or off")
+    return text.lower()
+
+
 def modules(text: str) -> tuple[str, ...]:
     """Full names of Python modules."""
     found = names(text)

@@ -18,7 +18,6 @@ from runner.errors import printable
 from runner.settings import Settings
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-OPEN_PATHS = ("/health", f"{API_PREFIX}/health")  # for probes, which have no token
 CORS_REQUEST_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Range")
 CORS_RESPONSE_HEADERS = ("Location", "ETag", "X-Next-Offset", "Content-Range", "Accept-Ranges")
 CORS_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")  # the last three get 405, whose sentence must be readable
@@ -53,9 +52,15 @@ def check_host_and_origin(settings: Settings, method: str, path: str, headers: H
 
 def check_token(settings: Settings, method: str, path: str, headers: Headers) -> Refusal | None:
     """The same for the token: 401 for a call without it, if there is one in the settings."""
-    if not settings.api_token or path in OPEN_PATHS or _has_token(headers, settings.api_token):
+    if not settings.api_token or path in open_paths(settings) or _has_token(headers, settings.api_token):
         return None
     return Refusal(401, "This call needs the header 'Authorization: Bearer TOKEN', with the server's API_TOKEN.")
+
+
+def open_paths(settings: Settings) -> tuple[str, ...]:
+    """What needs no token: probes, and metrics if the settings say so."""
+    plain = ("/health", "/metrics") if settings.metrics == "open" else ("/health",)
+    return (*plain, *(f"{API_PREFIX}{path}" for path in plain))
 
 
 def host_name(host: str) -> str:

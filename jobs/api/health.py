@@ -1,14 +1,18 @@
-"""Probes: does the process live, and would a run be executed now?"""
+"""Probes: does the process live, would a run be executed now, and how is it all in numbers?"""
 
 from typing import Annotated
 
+from anyio import to_thread
 from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jobs.api.responses import JSONResponse, services
+from jobs.api.responses import JSONResponse, RenderedResponse, services
 from jobs.queue.connection import eviction_policy
 from jobs.queue.heartbeat import count_living_workers
+from jobs.queue.places import count_queue
+from jobs.status.metrics import MEDIA_TYPE, exposition
+from runner.errors import NotFound
 
 
 class Health(Struct, frozen=True):
@@ -50,3 +54,13 @@ async def ready(request: Request) -> Response:
     workers = await count_living_workers(found.reading, found.settings.queue_name)
     answer = readiness(workers, await eviction_policy(found.reading) if workers else None)
     return JSONResponse(answer, status_code=503 if answer.detail else 200)
+
+
+async def metrics(request: Request) -> Response:
+    """Show all numbers to Prometheus, as they are now."""
+    found = services(request)
+    if found.settings.metrics == "off":
+        raise NotFound("There are no metrics: METRICS is off.")
+    queue = await count_queue(found.reading, found.settings.queue_name)
+    text = await to_thread.run_sync(lambda: exposition(found.numbers(), queue))
+    return RenderedResponse(text, headers={"Cache-Control": "no-store"}, media_type=MEDIA_TYPE)

@@ -123,15 +123,20 @@ class Operation(NamedTuple):
         return sorted({400, 401, 500, *changes, *self.errors})
 
 
-def openapi(operations: Sequence[Operation], version: str, prefix: str, *, needs_token: bool) -> dict[str, Any]:
-    """The document. `prefix` is the path below which the operations are."""
+def openapi(
+    operations: Sequence[Operation], version: str, prefix: str, open_paths: Sequence[str], *, needs_token: bool
+) -> dict[str, Any]:
+    """The document. `prefix` is the path below which the operations are; those of `open_paths` need no token."""
     types = [Problem, *dict.fromkeys(answer.type for op in operations for answer in op.answers.values() if answer.type)]
     references, schemas = msgspec.json.schema_components(types, ref_template=SCHEMAS)
     named = dict(zip(types, references, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         path = re.sub(r":\w+}", "}", operation.path)
-        paths.setdefault(path, {})[operation.method.lower()] = _operation(operation, path, named)
+        described = _operation(operation, path, named)
+        paths.setdefault(path, {})[operation.method.lower()] = (
+            {**described, "security": []} if path in open_paths else described
+        )
     document: dict[str, Any] = {
         "openapi": VERSION,
         "info": {
@@ -155,13 +160,12 @@ def _operation(operation: Operation, path: str, named: Mapping[Any, dict[str, An
     for status in operation.all_errors:
         problem = {"description": ERRORS[status], "content": {JSON: {"schema": named[Problem]}}}
         answers.setdefault(str(status), problem)
-    described = {
+    return {
         "operationId": operation.name,
         "summary": operation.summary,
         "parameters": list(_parameters(operation, path)),
         "responses": answers,
     }
-    return described if not path.endswith("/health") else {**described, "security": []}
 
 
 def _parameters(operation: Operation, path: str) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,8 @@ from starlette.routing import BaseRoute, Mount, Route
 from jobs.api.events import MEDIA_TYPE as EVENT_STREAM
 from jobs.api.events import watch_run, watch_runs
 from jobs.api.files import PLAIN_TEXT, get_log, get_media
-from jobs.api.health import Health, Ready, health, ready
+from jobs.api.guard import open_paths
+from jobs.api.health import Health, Ready, health, metrics, ready
 from jobs.api.openapi import Operation, Reply, doc_routes, openapi
 from jobs.api.parameters import HealingQuery, LogQuery, NoQuery, WaitQuery
 from jobs.api.responses import API_PREFIX
@@ -35,9 +36,11 @@ from jobs.api.tasks import (
     list_tasks,
 )
 from jobs.run.document import RunDocument, RunItem
+from jobs.status.metrics import MEDIA_TYPE as EXPOSITION
 from jobs.status.query import Page, PartQuery, RunListQuery, RunsOfTaskQuery, TaskListQuery
 from jobs.status.task_document import BrowserConfigDocument, BrowserTypes, ProjectDocument, SecretDocument, TaskDocument
 from runner.project.media import MEDIA_TYPES
+from runner.settings import Settings
 
 
 class Endpoint(NamedTuple):
@@ -129,6 +132,7 @@ ENDPOINTS = (  # they are tried in this order, so those that are asked for most 
         PartQuery,
     ),
     endpoint("GET", "/ready", ready, READY),
+    endpoint("GET", "/metrics", metrics, {200: Reply("the metrics, as text", media=(EXPOSITION,))}, [404]),
 )
 
 
@@ -141,7 +145,8 @@ def routes() -> list[BaseRoute]:
     return [Mount(API_PREFIX, routes=plain), *plain]
 
 
-def describe(*, needs_token: bool) -> dict[str, Any]:
+def describe(settings: Settings) -> dict[str, Any]:
     """The OpenAPI document of all endpoints."""
     operations = [operation for operation, _ in ENDPOINTS]
-    return openapi(operations, version("bugninja-runner"), API_PREFIX, needs_token=needs_token)
+    ours, needs_token = version("bugninja-runner"), bool(settings.api_token)
+    return openapi(operations, ours, API_PREFIX, open_paths(settings), needs_token=needs_token)

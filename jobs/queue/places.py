@@ -1,17 +1,33 @@
 """Where the jobs of a queue are in Redis, and how they are moved on: all of them at once, for those who look after
 them."""
 
+import asyncio
 import time
 from collections.abc import Iterable, Mapping, Set
-from itertools import chain
+from itertools import chain, islice
 from typing import NamedTuple
 
+from redis.asyncio import Redis as AsyncRedis
+from redis.exceptions import RedisError
 from rq.executions import Execution, ExecutionRegistry
+from rq.job import JobStatus
 from rq.rate_limit import RateLimitRegistry
 from rq.utils import now
+from rq.worker.base import WorkerStatus
 from rq.worker_registration import clean_worker_registry
 
-from jobs.queue.job import BaseWorker, Job, Queue, fetch_job
+from jobs.queue.heartbeat import heartbeat_key
+from jobs.queue.job import (
+    NO_CONNECTION,
+    BaseWorker,
+    Job,
+    Queue,
+    fetch_job,
+    make_queue,
+    registered_workers,
+)
+
+COUNT_SECONDS = 0.5  # for Redis to answer who only wants numbers
 
 
 class QueueView(NamedTuple):
@@ -32,7 +48,7 @@ class QueueView(NamedTuple):
 def view_queue(queue: Queue) -> QueueView:
     """Look at the whole queue in two round trips. Raises redis's errors."""
     redis = queue.connection
-    keys = sorted(key for key in map(_text, redis.smembers(RateLimitRegistry.rl_keys_key)) if _is_limit_of(queue, key))
+    keys = _limits_of(queue, redis.smembers(RateLimitRegistry.rl_keys_key))
     registries = [RateLimitRegistry(key, redis) for key in keys]
     with redis.pipeline() as pipeline:
         pipeline.lrange(queue.key, 0, -1)
@@ -52,8 +68,58 @@ def view_queue(queue: Queue) -> QueueView:
     )
 
 
-def _is_limit_of(queue: Queue, key: str) -> bool:
-    return key.startswith(f"{queue.name}:") and key.isprintable()
+def _limits_of(queue: Queue, keys: Iterable[object]) -> list[str]:
+    return sorted(key for key in map(_text, keys) if key.startswith(f"{queue.name}:") and key.isprintable())
+
+
+class QueueNumbers(NamedTuple):
+    """A queue in numbers."""
+
+    name: str
+    alive: int
+    """Workers that have sent a heartbeat lately."""
+    workers: Mapping[str, int]
+    """Workers that RQ knows, also those that have just died, by their state."""
+    jobs: Mapping[str, int]
+    """Jobs by their status."""
+
+
+async def count_queue(redis: AsyncRedis, name: str) -> QueueNumbers | None:
+    """The queue of this name in numbers; None if Redis does not answer within COUNT_SECONDS."""
+    try:
+        async with asyncio.timeout(COUNT_SECONDS):
+            return await _count(redis, make_queue(NO_CONNECTION, name))
+    except (RedisError, TimeoutError):
+        return None
+
+
+async def _count(redis: AsyncRedis, queue: Queue) -> QueueNumbers:
+    names = await registered_workers(redis, queue.name)
+    limits = _limits_of(queue, await redis.smembers(RateLimitRegistry.rl_keys_key))
+    registries = {
+        JobStatus.STARTED: queue.started_job_registry,
+        JobStatus.FINISHED: queue.finished_job_registry,
+        JobStatus.FAILED: queue.failed_job_registry,
+        JobStatus.DEFERRED: queue.deferred_job_registry,
+        JobStatus.SCHEDULED: queue.scheduled_job_registry,
+        JobStatus.CANCELED: queue.canceled_job_registry,
+    }
+    async with redis.pipeline(transaction=False) as pipeline:
+        pipeline.llen(queue.key)
+        for registry in registries.values():
+            pipeline.zcard(registry.key)
+        for key in limits:
+            pipeline.zcard(RateLimitRegistry(key, NO_CONNECTION).rate_limited_key)
+        for worker in names:
+            pipeline.exists(heartbeat_key(worker))
+        for worker in names:
+            pipeline.hget(f"{BaseWorker.redis_worker_namespace_prefix}{worker}", "state")
+        answers = iter(await pipeline.execute())
+    jobs = {status.value: next(answers) for status in (JobStatus.QUEUED, *registries)}
+    jobs[JobStatus.RATE_LIMITED.value] = sum(islice(answers, len(limits)))
+    alive, states = sum(islice(answers, len(names))), [*answers]
+    workers = {status.value: states.count(status.value.encode()) for status in WorkerStatus}
+    return QueueNumbers(queue.name, alive, workers, jobs)
 
 
 def _text(value: object) -> str:

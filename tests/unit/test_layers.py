@@ -28,6 +28,7 @@ HOME_OF = {
     "uvicorn": ("jobs/api", "."),
     "rq": ("jobs/queue/job.py", "jobs/queue/places.py", "jobs/worker/run_job.py", "jobs/worker/worker.py"),
     "redis": ("jobs", "jobs/queue", "jobs/worker", "jobs/status"),
+    "prometheus_client": ("jobs/status/metrics.py",),
     "psutil": ("runner/cli",),
     "watchfiles": ("runner/project",),
     "subprocess": ("runner/cli",),
