@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from itertools import pairwise
+from operator import ne
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -21,7 +21,8 @@ TREND_RECENT, TREND_RUNS = 5, 25  # passed runs: those that are compared with th
 SLOW_TREND, SLOW_SECONDS = 1.5, 10.0
 
 SortWord = Literal["task", "health", "pass_rate", "flip_rate", "duration", "trend", "last_run"]
-Rate = Annotated[float | None, Meta(ge=0, le=1)]
+Rate = Annotated[float, Meta(ge=0, le=1)]
+NO_RUNS = dict.fromkeys(State, 0)
 
 
 class EndedRun(NamedTuple):
@@ -86,9 +87,9 @@ class TaskStatistics(Struct, frozen=True):
     health: Health
     counts: Annotated[dict[State, int], Meta(description="all runs, by their state")]
     last: Annotated[int, Meta(description="how many verdicts, the newest ones, are behind the rates and percentiles")]
-    pass_rate: Annotated[Rate, Meta(description="passed ones among these verdicts; null without any")]
+    pass_rate: Annotated[Rate | None, Meta(description="passed ones among these verdicts; null without any")]
     flips: Annotated[int, Meta(description="neighbours among these verdicts that differ")]
-    flip_rate: Annotated[Rate, Meta(description="flips among all neighbours; null with fewer than two verdicts")]
+    flip_rate: Annotated[Rate | None, Meta(description="flips among all neighbours; null with fewer than two verdicts")]
     streak: Streak | None
     last_run_at: Annotated[datetime | None, Meta(description="the end of the newest verdict")]
     last_passed: LastPassed | None
@@ -119,42 +120,42 @@ def task_statistics(
     results = [run.passed for run in verdicts]
     window, runs = results[:last], verdicts[:last]
     durations = [run.duration for run in passed if run.duration is not None]
-    trend = _trend(durations)
+    trend, flips = _trend(durations), count_flips(window)
     return TaskStatistics(
         task_id=task_id,
         health=_health(results, trend, durations),
-        counts={state: counts.get(state, 0) for state in State},
+        counts={**NO_RUNS, **counts},
         last=len(window),
         pass_rate=sum(window) / len(window) if window else None,
-        flips=count_flips(window),
-        flip_rate=count_flips(window) / (len(window) - 1) if len(window) > 1 else None,
+        flips=flips,
+        flip_rate=flips / (len(window) - 1) if len(window) > 1 else None,
         streak=_streak(verdicts, results, streak),
         last_run_at=utc_time(verdicts[0].finished_at) if verdicts else None,
         last_passed=LastPassed(passed[0].run_id, utc_time(passed[0].finished_at)) if passed else None,
         duration=_spread(durations[:last]),
         trend=trend,
-        queue_wait=_spread(run.wait for run in runs),
+        queue_wait=_spread([run.wait for run in runs]),
         first_step=FirstStep(
-            warm=_spread(run.first_step for run in runs if run.warm is True),
-            cold=_spread(run.first_step for run in runs if run.warm is False),
+            warm=_spread([run.first_step for run in runs if run.warm]),
+            cold=_spread([run.first_step for run in runs if run.warm is False]),
         ),
     )
 
 
 def count_flips(results: Sequence[bool]) -> int:
     """How many neighbours differ."""
-    return sum(newer is not older for newer, older in pairwise(results))
+    return sum(map(ne, results, results[1:]))
 
 
 def percentile(ordered: Sequence[float], part: float) -> float:
     """The value below which this part (0 to 1) of the ascending values is, interpolated between the two nearest."""
     place = (len(ordered) - 1) * part
-    below = ordered[int(place)]
-    return below + (ordered[-1 if place <= int(place) else int(place) + 1] - below) * (place - int(place))
+    below = int(place)
+    return ordered[below] + (ordered[below + (place > below)] - ordered[below]) * (place - below)
 
 
 def _spread(values: Iterable[float | None]) -> Spread:
-    ordered = sorted(value for value in values if value is not None)
+    ordered = sorted([value for value in values if value is not None])
     return Spread(percentile(ordered, 0.5), percentile(ordered, 0.9)) if ordered else Spread(None, None)
 
 
@@ -192,9 +193,10 @@ def _streak(verdicts: Sequence[EndedRun], results: Sequence[bool], longer: Strea
     return Streak(state, length, utc_time(first.finished_at), first.run_id)
 
 
+SEVERITY = tuple(Health)
 SORT_KEYS: Mapping[SortWord, Callable[[TaskStatistics], Any]] = {
     "task": lambda task: task.task_id,
-    "health": lambda task: [*Health].index(task.health),
+    "health": lambda task: SEVERITY.index(task.health),
     "pass_rate": lambda task: task.pass_rate,
     "flip_rate": lambda task: task.flip_rate,
     "duration": lambda task: task.duration.p50,

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.run.fingerprint import FailureGroup
 from jobs.run.state import State
 from jobs.run.statistics import (
     CSV_COLUMNS,
@@ -282,6 +283,12 @@ def test_csv_has_no_formulas(name: str) -> None:
 def test_csv_keeps_numbers_as_they_are() -> None:
     (row,) = csv.DictReader(as_csv([of(history("PP", [-1.5, -1.5]))]).splitlines())
     assert row["duration.p50"] == "-1.5"
+
+
+def test_the_answers_can_be_described() -> None:
+    for answer in (TaskStatistics, FailureGroup):
+        properties = msgspec.json.schema(answer)["$defs"][answer.__name__]["properties"]
+        assert [*properties] == [field.name for field in msgspec.structs.fields(answer)]
 
 
 def test_the_statistics_of_many_tasks_are_quick() -> None:
