@@ -65,7 +65,7 @@ class FailureGroup(Struct, frozen=True):
 def failure_fingerprint(reason: Reason, action: str | None, message: str | None, url: str | None) -> Fingerprint:
     """The same for failures that differ only in what `normalized` replaces; stable over processes."""
     text = normalized(message or "")
-    path = None if url is None else normalized(ORIGIN_OR_QUERY.sub("", url[:LONGEST])) or "/"
+    path = None if url is None else normalized(ORIGIN_OR_QUERY.sub("", url)) or "/"
     digest = hashlib.sha256(json.dumps([reason, action, text, path]).encode())
     return Fingerprint(digest.hexdigest()[:12], text, action, path)
 

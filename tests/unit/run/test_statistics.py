@@ -9,7 +9,7 @@ from itertools import groupby
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.run.fingerprint import FailureGroup
@@ -92,6 +92,7 @@ def test_the_verdicts_say_how_a_task_does(newest_first: str, health: str) -> Non
         ([10.0] * 5 + [5.0] * 5, 2.0, "stable"),
         ([10.1] * 5 + [5.0] * 5, 2.02, "slow"),
         ([1.0, 1.0, 30.0, 30.0, 30.0, *[10.0] * 20, *[30.0] * 99], 3.0, "slow"),
+        ([30.0] * 5 + [10.0] * 10 + [20.0] * 11, 2.0, "slow"),
         ([20.0] * 5 + [0.0] * 5, None, "stable"),
         ([None, *[20.0] * 5, None, *[10.0] * 5], 2.0, "slow"),
     ],
@@ -189,6 +190,7 @@ def test_a_task_that_broke_for_good_is_never_flaky(before: list[bool], failures:
     assert found.health is (Health.BROKEN if failures + len(before) >= 5 else Health.NEW)
 
 
+@settings(max_examples=50)
 @given(st.lists(st.booleans(), min_size=10, max_size=10), PASS_OR_FAIL, st.integers(1, 30))
 def test_health_depends_on_the_ten_newest_verdicts_alone(newest: list[bool], older: list[bool], last: int) -> None:
     assert of(history(newest)).health is of(history(newest + older), last).health
