@@ -64,7 +64,7 @@ class Asker:
 
     def lists(self) -> Any:
         """The IDs in the list of all runs; everything else that is about all tasks is asked for, too."""
-        for path in ("/tasks", "/project", "/browser-types", "/ready"):
+        for path in ("/tasks", "/project", "/browser-types", "/ready", "/metrics"):
             self(path)
         for kind in ("browser-configs", "secret-values"):
             self(f"/{kind}/project/project")

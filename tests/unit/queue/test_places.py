@@ -13,8 +13,19 @@ from rq.serializers import JSONSerializer
 from rq.utils import as_text, now
 from rq.worker import SimpleWorker
 
+from jobs.queue.heartbeat import send_heartbeat
 from jobs.queue.job import enqueue, make_queue
-from jobs.queue.places import QueueView, drop_popped, end_job, forget_expired, give_turns, return_popped, view_queue
+from jobs.queue.places import (
+    QueueNumbers,
+    QueueView,
+    count_queue,
+    drop_popped,
+    end_job,
+    forget_expired,
+    give_turns,
+    return_popped,
+    view_queue,
+)
 from runner.ids import RunId, TaskId
 from tests.project import Project
 from tests.unit.run.records import QUEUED
@@ -175,3 +186,51 @@ def test_what_is_over_is_forgotten_and_nothing_else(queue: Queue, project: Proje
     assert not redis.exists("rq:workers", "rq:workers:bugninja")
     assert redis.smembers("rq:rl-keys") == {b"bugninja:buy", b"bugninja:eat"}, "one has a turn, one was not asked for"
     assert (redis.exists(limit("sell")), redis.exists(limit("buy"))) == (0, 1)
+
+
+@pytest.mark.anyio
+async def test_jobs_and_workers_of_this_queue_are_counted() -> None:
+    server = fakeredis.FakeServer()
+    redis = fakeredis.FakeRedis(server=server)
+    nothing = dict.fromkeys(["queued", "started", "finished", "failed", "deferred", "scheduled", "canceled"], 0)
+    idle = dict.fromkeys(["started", "suspended", "busy", "idle"], 0)
+    empty = QueueNumbers("bugninja", 0, idle, {**nothing, "rate_limited": 0})
+    assert await count_queue(fakeredis.FakeAsyncRedis(server=server), "bugninja") == empty
+    redis.rpush(WAITING, "q1", "q2", "q3")
+    redis.rpush("rq:queue:other", "o1")
+    for number, name in enumerate(["wip", "finished", "failed", "deferred", "scheduled", "canceled"], 4):
+        redis.zadd(f"rq:{name}:bugninja", {f"{name}{n}": n for n in range(number)})
+    redis.sadd("rq:rl-keys", "bugninja:buy", "bugninja:sell", "other:buy")
+    for queue_name, task, count in (("bugninja", "buy", 20), ("bugninja", "sell", 1), ("other", "buy", 100)):
+        redis.zadd(f"rq:rl:{queue_name}:{task}:rate_limited", {f"{task}{n}": n for n in range(count)})
+        redis.zadd(f"rq:rl:{queue_name}:{task}:allowed", {f"turn{task}": 1})
+    for worker, state in (("a", "busy"), ("b", "busy"), ("c", "idle"), ("dead", "busy"), ("odd", "?"), ("gone", "")):
+        redis.sadd("rq:workers:bugninja", f"rq:worker:{worker}")
+        if state:
+            redis.hset(f"rq:worker:{worker}", "state", state)
+    redis.sadd("rq:workers:other", "rq:worker:other")
+    redis.hset("rq:worker:other", "state", "busy")
+    for worker in ("a", "b", "c", "other"):
+        send_heartbeat(redis, worker, None)
+    assert await count_queue(fakeredis.FakeAsyncRedis(server=server), "bugninja") == QueueNumbers(
+        name="bugninja",
+        alive=3,
+        workers={**idle, "busy": 3, "idle": 1},
+        jobs={
+            "queued": 3,
+            "started": 4,
+            "finished": 5,
+            "failed": 6,
+            "deferred": 7,
+            "scheduled": 8,
+            "canceled": 9,
+            "rate_limited": 21,
+        },
+    )
+
+
+@pytest.mark.anyio
+async def test_nothing_is_counted_while_redis_is_away() -> None:
+    server = fakeredis.FakeServer()
+    server.connected = False
+    assert await count_queue(fakeredis.FakeAsyncRedis(server=server), "bugninja") is None

@@ -79,6 +79,7 @@ def test_settings_cannot_be_changed() -> None:
         ("ALLOWED_HOSTS", "a.example:80", "host names without ports"),
         ("ALLOWED_HOSTS", "http://a", "host names without ports"),
         ("LOG_LEVEL", "LOUD", "one of DEBUG, INFO"),
+        ("METRICS", "on", "token, open or off"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named_with_what_was_expected(variable: str, value: str, expectation: str) -> None:
