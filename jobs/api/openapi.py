@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from jobs.api.parameters import MAX_KEY, NoQuery, schema_of
+from jobs.api.parameters import MAX_KEY, NoQuery, RunBody, schema_of
 from jobs.api.responses import NO_SNIFFING, JSONResponse
 from jobs.status.query import ProjectName, TaskName
 from runner.ids import RUN_ID_LENGTH
@@ -45,6 +45,7 @@ IDEMPOTENCY_KEY = {
     "description": "the same key and request again is answered 200 with the same run; another request 409",
     "schema": {"type": "string", "pattern": f"^[ -~]{{1,{MAX_KEY}}}$"},
 }
+STARTING: Any = RunBody | None  # the body of a call that starts a run
 HEADERS: Mapping[str, dict[str, Any]] = {
     "Location": {"description": "where to watch the run", "schema": {"type": "string"}},
     "ETag": {"description": "identifies the content", "schema": {"type": "string"}},
@@ -117,6 +118,11 @@ class Operation(NamedTuple):
     query: type[Struct] = NoQuery
 
     @property
+    def starts_run(self) -> bool:
+        """Whether it answers with a new run, which the client may give a key and labels."""
+        return 202 in self.answers and "Location" in self.answers[202].headers
+
+    @property
     def all_errors(self) -> list[int]:
         """Its own, and those that any route can answer."""
         changes = (403, 409, 413, 415, 422, 503, 507) if self.method == "POST" else ()
@@ -127,7 +133,8 @@ def openapi(
     operations: Sequence[Operation], version: str, prefix: str, open_paths: Sequence[str], *, needs_token: bool
 ) -> dict[str, Any]:
     """The document. `prefix` is the path below which the operations are; those of `open_paths` need no token."""
-    types = [Problem, *dict.fromkeys(answer.type for op in operations for answer in op.answers.values() if answer.type)]
+    shown = (answer.type for op in operations for answer in op.answers.values() if answer.type)
+    types = [Problem, STARTING, *dict.fromkeys(shown)]
     references, schemas = msgspec.json.schema_components(types, ref_template=SCHEMAS)
     named = dict(zip(types, references, strict=True))
     paths: dict[str, dict[str, Any]] = {}
@@ -166,6 +173,10 @@ def _operation(operation: Operation, path: str, named: Mapping[Any, dict[str, An
         "parameters": list(_parameters(operation, path)),
         "responses": answers,
     }
+    if operation.starts_run:
+        content = {JSON: {"schema": named[STARTING], "example": {"labels": {"branch": "main"}}}}
+        described["requestBody"] = {"required": False, "content": content}
+    return described
 
 
 def _parameters(operation: Operation, path: str) -> Iterator[dict[str, Any]]:
@@ -176,7 +187,7 @@ def _parameters(operation: Operation, path: str) -> Iterator[dict[str, Any]]:
         if field.default is not None:
             schema["default"] = field.default
         yield {"name": field.name, "in": "query", "required": False, "schema": schema}
-    if 202 in operation.answers and "Location" in operation.answers[202].headers:  # it starts a run
+    if operation.starts_run:
         yield IDEMPOTENCY_KEY
 
 

@@ -1,9 +1,10 @@
-"""Parameters and headers: texts from outside -> checked values. Pure.
+"""Parameters, headers and bodies: texts from outside -> checked values. Pure.
 
 The filters of lists are declared in `jobs/status/query.py`.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sized
 from functools import cache
 from types import NoneType
 from typing import Annotated, Any, TypeVar, get_args
@@ -11,12 +12,20 @@ from typing import Annotated, Any, TypeVar, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from jobs.run.record import UNPARSABLE
 from runner.errors import Invalid, printable
 
 Q = TypeVar("Q", bound=Struct)
 
 MAX_WAIT = 60
 MAX_KEY = 255  # characters of an Idempotency-Key
+MAX_LABELS = 16
+MAX_LABEL = 200  # characters of a label's value
+LABEL_KEY = "[a-z0-9_.-]{1,32}"
+Labels = Annotated[
+    dict[Annotated[str, Meta(pattern=f"^{LABEL_KEY}$")], Annotated[str, Meta(max_length=MAX_LABEL)]],
+    Meta(max_length=MAX_LABELS, description="to find the run by; a rerun without labels has those of its original"),
+]
 Flag = Annotated[bool, Meta(description="true or false")]
 Seconds = Annotated[int, Meta(ge=0, le=MAX_WAIT, description=f"an integer from 0 to {MAX_WAIT} (seconds)")]
 Offset = Annotated[int, Meta(ge=0, le=10**15, description="an integer from 0")]
@@ -43,6 +52,43 @@ class LogQuery(Struct, frozen=True):
 
     tail: Offset | None = None
     offset: Offset | None = None
+
+
+class RunBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a run is given when it is accepted."""
+
+    labels: Labels | None = None
+
+
+def parse_body(content: bytes) -> RunBody:
+    """The body of a call that starts a run, checked. Raises `Invalid`, which names the bad field or label."""
+    try:
+        fields = msgspec.json.decode(content, type=dict[str, Any] | None) or {}
+    except UNPARSABLE as error:
+        raise Invalid(f"The body must be a JSON object, got something else ({printable(str(error), 200)}).") from None
+    if unknown := fields.keys() - RunBody.__struct_fields__:
+        got = printable(", ".join(sorted(unknown)))
+        raise Invalid(f"The body must have no other field than labels, got '{got}'.")
+    return RunBody(_check_labels(fields.get("labels")))
+
+
+def _check_labels(labels: Any) -> dict[str, str] | None:
+    if labels is None:
+        return None
+    if not isinstance(labels, dict) or len(labels) > MAX_LABELS:
+        raise Invalid(f"labels must be an object of at most {MAX_LABELS} texts, got {_amount(labels, dict)}.")
+    for key, value in labels.items():
+        if not re.fullmatch(LABEL_KEY, key):
+            raise Invalid(f"The key of a label must be 1 to 32 of a-z, 0-9, '_', '.' and '-', got '{printable(key)}'.")
+        if not isinstance(value, str) or len(value) > MAX_LABEL:
+            expected = f"a text of at most {MAX_LABEL} characters"
+            raise Invalid(f"The label '{key}' must be {expected}, got {_amount(value, str)}.")
+    return labels
+
+
+def _amount(value: Any, kind: type[Sized]) -> str:
+    """How much it is that was given; the value itself may be a secret."""
+    return f"{len(value)}" if isinstance(value, kind) else "something else"
 
 
 def parse_query(kind: type[Q], parameters: Mapping[str, str]) -> Q:

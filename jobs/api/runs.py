@@ -9,13 +9,14 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jobs.api.parameters import HealingQuery, WaitQuery, check_idempotency_key, parse_query
+from jobs.api.parameters import HealingQuery, WaitQuery, check_idempotency_key, parse_body, parse_query
 from jobs.api.responses import API_PREFIX, JSONResponse, RenderedResponse, etag_matches, not_modified_or, services
 from jobs.queue.accept import Accepted
 from jobs.status.query import RunListQuery, RunsOfTaskQuery, for_task
 from runner.errors import BodyNotRead, BodyTooLarge, Invalid, printable
 
-BODY_BYTES = 64 * 1024  # no call needs a body at all
+BODY_BYTES = 64 * 1024  # more than any labels need
+NO_BODY = b"{}"
 
 
 async def start_run(request: Request) -> Response:
@@ -45,7 +46,8 @@ async def rerun(request: Request) -> Response:
 
 async def stop_run(request: Request) -> Response:
     """Stop a run: 200 with its final state if it had not started, else 202 while it is being stopped."""
-    await check_no_body(request)
+    if (await read_body(request)).strip() not in (NO_BODY, b"null"):
+        raise Invalid("The body must be empty or {}, got something else.")
     stop, limiter = services(request).stopper.stop, request.app.state.stopping
     run_id = await to_thread.run_sync(stop, request.path_params["run_id"], limiter=limiter)
     services(request).changes.notify(run_id)
@@ -59,8 +61,8 @@ async def accept_run(request: Request, accept: Callable[..., Accepted]) -> Respo
     200 and the run as it stands now if the same request came before with the same `Idempotency-Key`.
     """
     key = check_idempotency_key(request.headers.get("idempotency-key"))
-    await check_no_body(request)
-    run, is_new = await to_thread.run_sync(partial(accept, key=key), limiter=request.app.state.accepting)
+    accept = partial(accept, key=key, labels=parse_body(await read_body(request)).labels)
+    run, is_new = await to_thread.run_sync(accept, limiter=request.app.state.accepting)
     services(request).changes.notify(run.id)
     prefix = API_PREFIX if request.url.path.startswith(f"{API_PREFIX}/") else ""
     headers = {"Location": f"{prefix}/test-runs/{run.id}"}
@@ -70,22 +72,18 @@ async def accept_run(request: Request, accept: Callable[..., Accepted]) -> Respo
     return RenderedResponse(known.body, 200, headers)
 
 
-async def check_no_body(request: Request) -> None:
-    """Check that the request has no body but `{}` or `null`. Raises `BodyTooLarge`, `BodyNotRead` and `Invalid`."""
+async def read_body(request: Request) -> bytes:
+    """The request's body, `{}` if it has none. Raises `BodyTooLarge` and `BodyNotRead`."""
     body = b""
     async for chunk in request.stream():
         body += chunk
         if len(body) > BODY_BYTES:
-            raise BodyTooLarge(f"The body must be empty or {{}}, got more than {BODY_BYTES} bytes.")
-    if not body:
-        return
+            raise BodyTooLarge(f"The body must be empty or an object, got more than {BODY_BYTES} bytes.")
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != JSONResponse.media_type:
-        raise BodyNotRead(
-            f"The body must be empty, or {{}} as {JSONResponse.media_type}, got the type '{printable(media_type)}'."
-        )
-    if body.strip() not in (b"{}", b"null"):
-        raise Invalid("The body must be empty or {}, got something else.")
+    if body and media_type != JSONResponse.media_type:
+        expected = f"empty or {JSONResponse.media_type}"
+        raise BodyNotRead(f"The body must be {expected}, got the type '{printable(media_type)}'.")
+    return body or NO_BODY
 
 
 async def list_runs(request: Request) -> Response:

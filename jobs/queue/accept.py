@@ -1,7 +1,7 @@
 """Accept runs: write their record to the disk, then enqueue their job."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -10,12 +10,12 @@ import msgspec
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from jobs.queue.idempotency import IdempotencyKeys, Reservation
+from jobs.queue.idempotency import IdempotencyKeys, Reservation, request_text
 from jobs.queue.job import enqueue, make_queue
 from jobs.queue.records import find_run, read_file_record, read_record, show_record
 from jobs.run.document import RunDocument, run_document
 from jobs.run.record import RunRecord, record_to_json
-from jobs.run.state import JobState, Origin, RunType
+from jobs.run.state import JobState, Origin, RunType, Trigger
 from jobs.run.test_case import browser_config, test_case
 from runner.errors import (
     Busy,
@@ -35,6 +35,8 @@ from runner.project.run_folder import task_lock
 from runner.project.task import Task, browser_config_id
 from runner.settings import Settings
 
+Labels = Mapping[str, str]
+
 
 class Accepted(NamedTuple):
     """The run that a request was answered with, and whether that request has started it."""
@@ -48,8 +50,9 @@ class RunAcceptor:
 
     All of them raise `NotFound`, `NotPossible` and `TaskBroken` because of the request, `QueueUnavailable` and
     `StorageUnavailable` when no run can be accepted now. `key` is the client's `Idempotency-Key`: the same request with
-    the same key gives the run of the first one. Every error comes before the record, and a worker starts nothing
-    without it: a request that was answered with an error never runs.
+    the same key gives the run of the first one. `labels` are those that the client gave, None if it gave none. Every
+    error comes before the record, and a worker starts nothing without it: a request that was answered with an error
+    never runs.
     """
 
     def __init__(self, settings: Settings, redis: Redis, files: RunFiles, catalog: TaskCatalog) -> None:
@@ -59,39 +62,52 @@ class RunAcceptor:
         self._keys = IdempotencyKeys(redis, settings.queue_name, settings.run_ttl)
         self._queue = make_queue(redis, settings.queue_name)
 
-    def start(self, task_name: str, browser_config: str, key: str | None = None) -> Accepted:
+    def start(
+        self, task_name: str, browser_config: str, key: str | None = None, labels: Labels | None = None
+    ) -> Accepted:
         """Accept a run of the task by the agent."""
-        request = f"start {task_name} {browser_config}"
+        request = request_text(f"start {task_name} {browser_config}", labels)
         if earlier := self._earlier(key, request):
             return earlier
         task = self._task(task_name, browser_config)
-        return self._accept(self._new_record(task, RunType.AGENTIC), key, request)
+        return self._accept(self._new_record(task, RunType.AGENTIC, labels), key, request)
 
-    def replay_task(self, task_name: str, browser_config: str, key: str | None = None, *, healing: bool) -> Accepted:
+    def replay_task(
+        self,
+        task_name: str,
+        browser_config: str,
+        key: str | None = None,
+        labels: Labels | None = None,
+        *,
+        healing: bool,
+    ) -> Accepted:
         """Accept a replay of the newest run of the task that the agent made and that passed."""
-        request = f"replay task {task_name} {browser_config} {healing}"
+        request = request_text(f"replay task {task_name} {browser_config} {healing}", labels)
         if earlier := self._earlier(key, request):
             return earlier
         task = self._task(task_name, browser_config)
         original = next(self._passed_runs(task.id), None)
         if original is None:
             raise NotFound(f"Task '{task.id}' has no run that passed, so there is nothing to replay. Run it first.")
-        return self._accept(self._replay_record(task, original, healing=healing), key, request)
+        return self._accept(self._replay_record(task, original, labels, healing=healing), key, request)
 
-    def replay_run(self, run_id: str, key: str | None = None, *, healing: bool) -> Accepted:
+    def replay_run(
+        self, run_id: str, key: str | None = None, labels: Labels | None = None, *, healing: bool
+    ) -> Accepted:
         """Accept a replay of this run, which must have passed."""
-        request = f"replay run {run_id} {healing}"
+        request = request_text(f"replay run {run_id} {healing}", labels)
         if earlier := self._earlier(key, request):
             return earlier
         original = find_run(self._files, run_id)
         if not self._can_be_replayed(original):
             raise NotPossible(f"Run '{original.run_id}' has not passed; only a run that passed can be replayed.")
         task = self._catalog.find(original.task_id)
-        return self._accept(self._replay_record(task, original, healing=healing), key, request)
+        return self._accept(self._replay_record(task, original, labels, healing=healing), key, request)
 
-    def rerun(self, run_id: str, key: str | None = None) -> Accepted:
-        """Accept the same again: a run of the same task, or a replay of the same run."""
-        request = f"rerun {run_id}"
+    def rerun(self, run_id: str, key: str | None = None, labels: Labels | None = None) -> Accepted:
+        """Accept the same again: a run of the same task, or a replay of the same run; with its labels, if none are
+        given."""
+        request = request_text(f"rerun {run_id}", labels)
         if earlier := self._earlier(key, request):
             return earlier
         original = find_run(self._files, run_id)
@@ -99,7 +115,8 @@ class RunAcceptor:
         if original.is_made_by_hand and original.run_type.is_replay:
             raise NotPossible(f"Run '{original.run_id}' is a replay made by hand; of which run is not known.")
         record = msgspec.structs.replace(
-            self._new_record(task, original.run_type),
+            self._new_record(task, original.run_type, original.labels if labels is None else labels),
+            trigger=Trigger.RERUN,
             original_run_id=original.original_run_id,
             original_traversal_id=original.original_traversal_id,
         )
@@ -193,7 +210,7 @@ class RunAcceptor:
         reading = self._files.read_unredacted(record.task_id, record.file_id)
         return reading.traversal is not None
 
-    def _new_record(self, task: Task, run_type: RunType) -> RunRecord:
+    def _new_record(self, task: Task, run_type: RunType, labels: Labels | None) -> RunRecord:
         clean = self._files.redactor(task.id).text
         return RunRecord(
             run_id=new_run_id(),
@@ -202,13 +219,15 @@ class RunAcceptor:
             browser_config=browser_config(task, clean),
             run_type=run_type,
             origin=Origin.WEB_UI,
+            trigger=Trigger.API,
+            labels={key: clean(value) for key, value in (labels or {}).items()},
             queued_at=datetime.now(UTC),
         )
 
-    def _replay_record(self, task: Task, original: RunRecord, *, healing: bool) -> RunRecord:
+    def _replay_record(self, task: Task, original: RunRecord, labels: Labels | None, *, healing: bool) -> RunRecord:
         run_type = RunType.REPLAY_WITH_HEALING if healing else RunType.REPLAY
         return msgspec.structs.replace(
-            self._new_record(task, run_type),
+            self._new_record(task, run_type, labels),
             original_run_id=original.run_id,
             original_traversal_id=original.file_id,
         )

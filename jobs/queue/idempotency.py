@@ -5,6 +5,7 @@ this same ID, and its folder can be made only once. The header itself is checked
 """
 
 import hashlib
+from collections.abc import Mapping
 
 import msgspec
 from msgspec import Struct
@@ -21,6 +22,13 @@ class Reservation(Struct, frozen=True):
     request: str
     run_id: RunId
     task_id: TaskId
+
+
+def request_text(call: str, labels: Mapping[str, str] | None) -> str:
+    """The call with its labels as a `Reservation` holds it. Their values may be secret, so they are not in it."""
+    if labels is None:
+        return call
+    return f"{call} {hashlib.sha256(msgspec.json.encode(labels, order='sorted')).hexdigest()}"
 
 
 class IdempotencyKeys:

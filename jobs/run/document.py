@@ -1,6 +1,6 @@
 """The run document: the answer about a run. Its fields are the ones that the front end reads. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from msgspec import Meta, Struct, structs
 
 from jobs.run.failure import Failure, failure_card
 from jobs.run.record import RunRecord
-from jobs.run.state import JobState, Origin, Reason, RunType, State
+from jobs.run.state import JobState, Origin, Reason, RunType, State, Trigger
 from jobs.run.steps import BrainStateDocument, brain_states
 from jobs.run.test_case import BrowserConfig, TestCase
 from jobs.run.verdict import Verdict
@@ -57,6 +57,8 @@ class RunItem(Struct, frozen=True):
     total_steps: int
     run_type: RunType
     origin: Origin
+    trigger: Trigger
+    labels: Mapping[str, str]
     run_gif: None
     browser_config: BrowserConfig | None
 
@@ -80,6 +82,8 @@ class RunDocument(Struct, frozen=True):
     timing: Timing
     run_type: RunType
     origin: Origin
+    trigger: Annotated[Trigger, Meta(description="what the run was started by")]
+    labels: Annotated[Mapping[str, str], Meta(description="what the client gave the run to find it by")]
     run_gif: str | None
     browser_config: BrowserConfig | None
     queue: Annotated[QueuePlace | None, Meta(description="null unless PENDING")]
@@ -141,6 +145,8 @@ def run_document(
         timing=_timing(record),
         run_type=record.run_type,
         origin=record.origin,
+        trigger=record.effective_trigger,
+        labels=record.labels,
         run_gif=None,
         browser_config=record.browser_config,
         queue=queue if verdict.state is State.PENDING else None,

@@ -1,12 +1,13 @@
 """The record of a run: `run.json` on disk, and the same in `job.meta`. Pure; the only owner of the keys in both."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
-from jobs.run.state import Origin, Reason, RunType, State
+from jobs.run.state import Origin, Reason, RunType, State, Trigger
 from jobs.run.steps import count_steps
 from jobs.run.test_case import BrowserConfig, TestCase
 from jobs.run.verdict import CliResult, Verdict, judge_file
@@ -51,6 +52,10 @@ class RunRecord(Struct, frozen=True):
     run_type: RunType
     origin: Origin
     queued_at: Time
+    trigger: Trigger | None = None
+    """None in a record from before there were triggers: see `effective_trigger`."""
+    labels: Mapping[str, str] = {}
+    """What the client gave the run to find it by, without secrets."""
     started_at: Time | None = None
     worker: str | None = None
     """The name of the RQ worker that executes or executed it."""
@@ -97,6 +102,11 @@ class RunRecord(Struct, frozen=True):
     def is_made_by_hand(self) -> bool:
         """Whether the CLI was started by hand, so that there is no record of it on the disk."""
         return self.origin is Origin.CLI
+
+    @property
+    def effective_trigger(self) -> Trigger:
+        """What the run was started by: as recorded, else what follows from its origin."""
+        return self.trigger or (Trigger.CLI if self.is_made_by_hand else Trigger.API)
 
     @property
     def state(self) -> State:
@@ -204,6 +214,7 @@ def record_of_file(task_id: TaskId, run_id: RunId, reading: Reading, *, abandone
         browser_config=None,
         run_type=RunType.REPLAY if reading.traversal and reading.traversal.is_replay else RunType.AGENTIC,
         origin=Origin.CLI,
+        trigger=Trigger.CLI,
         queued_at=began_at,
         started_at=began_at,
         traversal_id=run_id,

@@ -61,6 +61,14 @@ class Origin(StrEnum):
     CLI = "CLI"  #: by hand, with the CLI
 
 
+class Trigger(StrEnum):
+    """What a run was started by."""
+
+    API = "api"  #: a REST call
+    RERUN = "rerun"  #: the REST call that repeats a run
+    CLI = "cli"  #: a person, by hand
+
+
 class JobState(Enum):
     """Where the RQ job of a run stands."""
 

@@ -3,7 +3,7 @@ its state, so no list needs Redis."""
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from msgspec import Struct
 from jobs.queue.records import show_record
 from jobs.run.document import RunItem, duration
 from jobs.run.record import RunRecord, has_final_word, record_of_file
-from jobs.run.state import Origin, Reason, RunType, State
+from jobs.run.state import Origin, Reason, RunType, State, Trigger
 from jobs.run.steps import count_steps
 from jobs.run.test_case import BrowserConfig, TestCase
 from runner.files import Identity, file_identity
@@ -51,6 +51,8 @@ class Entry(Struct, frozen=True, gc=False):
     traversal_id: RunId | None
     files: EntryFiles | None
     """What it was read from; None if it will never change."""
+    trigger: Trigger = Trigger.API
+    labels: Mapping[str, str] = {}
 
     @property
     def settled(self) -> bool:
@@ -90,6 +92,8 @@ class Entry(Struct, frozen=True, gc=False):
             total_steps=self.passed_steps + self.failed_steps,
             run_type=self.run_type,
             origin=self.origin,
+            trigger=self.trigger,
+            labels=self.labels,
             run_gif=None,
             browser_config=self.browser_config or browser_config,
         )
@@ -148,6 +152,8 @@ class EntryReader:
             browser_config=self._intern(record.browser_config),
             traversal_id=record.traversal_id,
             files=None if is_settled else files,
+            trigger=record.effective_trigger,
+            labels=record.labels,
         )
 
     def _intern(self, value: Any) -> Any:

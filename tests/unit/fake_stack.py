@@ -64,9 +64,10 @@ class FakeStack:
         self.work()
         return self.get(run_id)
 
-    def send(self, path: str, status: int = 202) -> Any:
-        """The answer to a POST."""
-        response = self.client.post(path)
+    def send(self, path: str, status: int = 202, labels: Any = None, key: str | None = None) -> Any:
+        """The answer to a POST, with labels and an Idempotency-Key if they are given."""
+        body, headers = None if labels is None else {"labels": labels}, {} if key is None else {"Idempotency-Key": key}
+        response = self.client.post(path, json=body, headers=headers)
         assert response.status_code == status, response.text
         return response.json()
 

@@ -1,7 +1,12 @@
 """Parameters that do not fit are named."""
 
+from typing import Any
+
+import msgspec
 import pytest
 
+from jobs.api.parameters import RunBody, parse_body
+from runner.errors import Invalid
 from tests.unit.fake_stack import FakeStack
 from tests.unit.runs import (
     by_hand,
@@ -48,3 +53,33 @@ def test_a_parameter_that_does_not_fit_is_named(stack: FakeStack, query: str, se
         response = stack.client.get(f"{path}?{query}")
         assert response.status_code == 422
         assert response.json()["detail"].startswith(sentence)
+
+
+FULL = {f"{number}_a.b-".ljust(32, "z"): "ü" * 200 for number in range(10, 26)}
+
+
+@pytest.mark.parametrize("labels", [{}, None, {"k": ""}, FULL])
+def test_labels_up_to_their_limits_are_taken(labels: Any) -> None:
+    assert parse_body(msgspec.json.encode({"labels": labels})) == RunBody(labels)
+    assert parse_body(b"null") == parse_body(b"{}") == RunBody(None)
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        ([], "labels must be an object of at most 16 texts, got something else."),
+        (False, "labels must be an object of at most 16 texts, got something else."),
+        ({**FULL, "k": ""}, "labels must be an object of at most 16 texts, got 17."),
+        *(
+            ({key: "v"}, f"The key of a label must be 1 to 32 of a-z, 0-9, '_', '.' and '-', got '{shown}'.")
+            for key, shown in [("", ""), ("k" * 33, "k" * 33), ("Branch", "Branch"), ("a b", "a b"), ("k\n", "k?")]
+        ),
+        ({"ok": "v", "branch": "x" * 201}, "The label 'branch' must be a text of at most 200 characters, got 201."),
+        ({"branch": None}, "The label 'branch' must be a text of at most 200 characters, got something else."),
+        ({"branch": ["v"]}, "The label 'branch' must be a text of at most 200 characters, got something else."),
+    ],
+)
+def test_a_label_that_does_not_fit_is_named(labels: Any, sentence: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        parse_body(msgspec.json.encode({"labels": labels}))
+    assert str(caught.value) == sentence

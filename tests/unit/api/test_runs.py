@@ -38,6 +38,8 @@ def test_a_run_is_accepted_executed_and_shown_under_one_id(stack: FakeStack) -> 
         },
         "run_type": "AGENTIC",
         "origin": "WEB_UI",
+        "trigger": "api",
+        "labels": {},
         "run_gif": None,
         "browser_config": {
             "id": "buy_default",
@@ -107,14 +109,24 @@ def test_what_cannot_be_started_is_refused_with_a_sentence(
         (b"{}", "application/json", 202, ""),
         (b" null ", "application/json; charset=utf-8", 202, ""),
         (b"a=b", "application/x-www-form-urlencoded", 415, "got the type 'application/x-www-form-urlencoded'"),
-        (b"{}", "text/plain", 415, "must be empty, or {} as application/json, got the type 'text/plain'"),
+        (b"{}", "text/plain", 415, "must be empty or application/json, got the type 'text/plain'"),
         (b"{}", None, 415, "got the type ''"),
-        (b'{"a": 1}', "application/json", 422, "The body must be empty or {}"),
-        (b"{", "application/json", 422, "The body must be empty or {}"),
+        (b'{"labels": {"a": "b"}}', "text/plain", 415, "got the type 'text/plain'"),
+        (b'{"b": 1, "a": 1}', "application/json", 422, "no other field than labels, got 'a, b'."),
+        (b'{"labels": {}, "": 1}', "application/json", 422, "no other field than labels, got ''."),
+        (
+            b"{",
+            "application/json",
+            422,
+            "The body must be a JSON object, got something else (Input data was truncated).",
+        ),
+        (b'{"labels": {"a": "\xff"}}', "application/json", 422, "The body must be a JSON object, got something else ("),
+        (b"[" * 9_999, "application/json", 422, "The body must be a JSON object, got something else ("),
+        (b"[]", "application/json", 422, "got something else (Expected `object | null`, got `array`)."),
         (b" " * 70_000, "application/json", 413, "got more than 65536 bytes"),
     ],
 )
-def test_a_start_needs_no_body_and_takes_none(
+def test_a_start_needs_no_body_and_names_what_is_wrong_with_one(
     buy: FakeStack, body: bytes, content_type: str | None, status: int, words: str
 ) -> None:
     headers = {} if content_type is None else {"Content-Type": content_type}
@@ -124,3 +136,15 @@ def test_a_start_needs_no_body_and_takes_none(
     assert response.status_code == status, response.text
     assert words in response.json().get("detail", "")
     assert buy.client.get("/test-runs").json()["total_count"] == (1 if status == 202 else 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"", 200), (b" {} ", 200), (b"null", 200), (b'{"labels": {}}', 422), (b"{", 422)]
+)
+def test_a_stop_takes_no_body(buy: FakeStack, body: bytes, status: int) -> None:
+    run_id = buy.post("buy").json()["id"]
+    headers = {"Content-Type": "application/json"}
+    response = buy.client.post(f"/test-runs/{run_id}/stop", content=body, headers=headers)
+    assert (response.status_code, buy.get(run_id)["current_state"]) == (status, "ERROR" if status == 200 else "PENDING")
+    if status == 422:
+        assert response.json() == {"detail": "The body must be empty or {}, got something else."}

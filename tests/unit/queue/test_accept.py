@@ -10,6 +10,7 @@ from tests.unit.runs import (
     ORDER_TOML,
     OTHER,
     full_disk,
+    jobs_as_text,
     run_folder,
 )
 
@@ -149,3 +150,53 @@ def test_an_adopted_file_is_replayed_under_its_own_id(stack: FakeStack) -> None:
     assert accepted["original_run_id"] == original["id"]
     stack.work()
     assert json.loads(run_folder(stack, accepted["id"]).log.read_text()) == ["buy", "replay", OTHER]
+
+
+START = "/test-runs/execute-configuration/buy/buy_default"
+
+
+def test_each_call_that_starts_a_run_takes_labels_and_says_what_started_it(stack: FakeStack) -> None:
+    stack.project.add_task("buy", "pass", replay="pass")
+    started = stack.send(START, labels={"branch": "main"})
+    stack.work()
+    for path, trigger in (
+        ("replay/buy/buy_default", "api"),
+        (f"replay-run/{started['id']}", "api"),
+        (f"{started['id']}/rerun", "rerun"),
+    ):
+        run = stack.send(f"/test-runs/{path}", labels={"path": path})
+        assert (run["trigger"], run["labels"]) == (trigger, {"path": path})
+        assert stack.send(f"/test-runs/{path}")["labels"] == ({"branch": "main"} if trigger == "rerun" else {})
+    for run in (stack.get(started["id"]), stack.client.get("/test-runs?sort_order=asc").json()["items"][0]):
+        assert (run["id"], run["trigger"], run["labels"]) == (started["id"], "api", {"branch": "main"})
+
+
+def test_a_rerun_has_the_labels_of_what_it_repeats_unless_others_are_given(stack: FakeStack) -> None:
+    stack.project.add_task("buy")
+    original = stack.send(START, labels={"branch": "main"})
+    again = stack.send(f"/test-runs/{original['id']}/rerun")
+    assert again["labels"] == {"branch": "main"}
+    assert stack.send(f"/test-runs/{again['id']}/rerun")["labels"] == {"branch": "main"}
+    assert stack.send(f"/test-runs/{again['id']}/rerun", labels={"pr": "7"})["labels"] == {"pr": "7"}
+    assert stack.send(f"/test-runs/{again['id']}/rerun", labels={})["labels"] == {}
+
+
+def test_secrets_are_taken_out_of_labels_before_they_are_kept(stack: FakeStack) -> None:
+    folder = stack.project.add_task("buy", toml='[task]\nname = "n"\n[secrets]\nPASSWORD = "hunter2-secret"\n')
+    labels = {"hunter2-secret": "of hunter2-secret"}
+    run = stack.send(START, labels=labels, key="one")
+    clean = {"hunter2-secret": "of <secret>PASSWORD</secret>"}
+    assert run["labels"] == json.loads(run_folder(stack, run["id"]).record.read_bytes())["labels"] == clean
+    (kept,) = (stack.redis.get(key) for key in stack.redis.keys("bugninja-runner:idempotency:*"))
+    everything = jobs_as_text(stack.redis) + repr(kept)
+    assert "of hunter2-secret" not in everything
+    assert stack.send(START, 200, labels=labels, key="one")["id"] == run["id"]
+    plain = stack.send(START, labels={"k": "later-secret"})
+    folder.joinpath("task_buy.toml").write_text('[task]\nname = "n"\n[secrets]\nLATER = "later-secret"\n')
+    assert stack.send(f"/test-runs/{plain['id']}/rerun")["labels"] == {"k": "<secret>LATER</secret>"}
+
+
+def test_a_refused_label_starts_nothing_and_is_named(stack: FakeStack) -> None:
+    stack.project.add_task("buy")
+    assert "The label 'branch' must be" in stack.send(START, 422, labels={"branch": 1})["detail"]
+    assert stack.client.get("/test-runs").json()["total_count"] == 0

@@ -40,6 +40,14 @@ def test_the_same_key_for_another_request_is_refused(buy: FakeStack) -> None:
     assert buy.client.get("/test-runs").json()["total_count"] == 1
 
 
+def test_the_same_key_with_other_labels_is_another_request(buy: FakeStack) -> None:
+    start = "/test-runs/execute-configuration/buy/buy_default"
+    first = buy.send(start, labels={"a": "1", "b": "2"}, key="one")
+    assert buy.send(start, 200, labels={"b": "2", "a": "1"}, key="one")["id"] == first["id"]
+    for other in (None, {}, {"a": "1"}, {"a": "1", "b": "3"}):
+        assert "used for another request" in buy.send(start, 409, labels=other, key="one")["detail"]
+
+
 def test_a_request_that_was_refused_leaves_its_key_free(buy: FakeStack) -> None:
     key = {"Idempotency-Key": "one"}
     blocked = buy.project.root / "tasks" / "buy" / "runs"
