@@ -1,7 +1,6 @@
 """All services of the web process, on one set of connections and caches."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
@@ -11,10 +10,11 @@ from jobs.queue.connection import connect, connect_async
 from jobs.queue.stop import RunStopper
 from jobs.status.cache import ResponseCache
 from jobs.status.changes import INTERVALS, Changes, Intervals, Watch
-from jobs.status.history import FRESH_SECONDS, RunHistory
+from jobs.status.database import Database
 from jobs.status.lists import RunLists
-from jobs.status.metrics import NO_RUNS, Numbers
+from jobs.status.projection import Projection
 from jobs.status.reader import RunReader
+from jobs.status.statistics import RunStatistics
 from jobs.status.tasks import Tasks
 from runner.project.catalog import TaskCatalog
 from runner.project.run_files import project_files
@@ -32,7 +32,7 @@ class Services(NamedTuple):
     lists: RunLists
     changes: Changes
     tasks: Tasks
-    numbers: Callable[[], Numbers]
+    statistics: RunStatistics
     writing: Redis
     reading: AsyncRedis
 
@@ -43,26 +43,25 @@ class Services(NamedTuple):
         writing: Redis,
         reading: AsyncRedis,
         *,
-        fresh_seconds: float = FRESH_SECONDS,
         intervals: Intervals = INTERVALS,
         watch: Watch = watch,
-        numbers: Callable[[], Numbers] = lambda: NO_RUNS,
     ) -> Self:
         """The services on these connections; nothing is read or sent yet."""
         files = project_files(settings)
         catalog = TaskCatalog(settings.tasks_root)
-        history = RunHistory(files, catalog, fresh_seconds)
-        cache: ResponseCache[Any] = ResponseCache()
-        lists = RunLists(history, cache)
+        cache = ResponseCache()
+        database = Database(settings.history_file, str(settings.project_root))
+        projection = Projection(database, files, catalog)
+        statistics = RunStatistics(database, catalog)
         return cls(
             settings=settings,
             acceptor=RunAcceptor(settings, writing, files, catalog),
             stopper=RunStopper(settings, writing, files),
-            reader=RunReader(reading, files, catalog, history, cache),
-            lists=lists,
-            changes=Changes(lists, files, reading, settings.queue_name, intervals, watch),
-            tasks=Tasks(settings, files, catalog, history),
-            numbers=numbers,
+            reader=RunReader(reading, files, catalog, projection, cache),
+            lists=RunLists(projection, catalog, cache),
+            changes=Changes(projection, files, reading, settings.queue_name, intervals, watch),
+            tasks=Tasks(settings, files, catalog, statistics),
+            statistics=statistics,
             writing=writing,
             reading=reading,
         )
@@ -74,4 +73,5 @@ class Services(NamedTuple):
 
     async def close(self) -> None:
         self.writing.close()
+        self.lists.projection.database.close()
         await self.reading.aclose()

@@ -68,6 +68,12 @@ class Settings:
 
     redis_url: Annotated[str, Variable("redis://127.0.0.1:6379/0", redis_url, "where Redis is")]
     redis_data: Annotated[Path, Variable(".data/redis", any_path, "folder in which the embedded Redis keeps its data")]
+    history_file: Annotated[
+        Path,
+        Variable(
+            "", any_path, "the file with an index of all runs; if empty, `.data/history-` and the project's short ID"
+        ),
+    ]
     project_root: Annotated[
         Path, Variable(".", folder, "the Bugninja project: the folder with `bugninja.toml` and `tasks/`")
     ]
@@ -218,13 +224,16 @@ def read_settings(environ: Mapping[str, str], checks: Mapping[str, Callable[[str
             problems.append(_problem(name, text, str(rejected)))
     if problems:
         raise SettingsError(problems)
-    values["queue_name"] = values["queue_name"] or default_queue_name(values["project_root"])
+    project = _short_id(values["project_root"])
+    values["queue_name"] = values["queue_name"] or f"bugninja-{project}"
+    if not environ.get("HISTORY_FILE", "").strip():
+        values["history_file"] = Path(".data", f"history-{project}.sqlite")
     return Settings(**values)
 
 
-def default_queue_name(project_root: Path) -> str:
-    """A queue of its own for each project, so that two that share a Redis do not take each other's runs."""
-    return f"bugninja-{hashlib.sha256(os.fsencode(project_root)).hexdigest()[:8]}"
+def _short_id(project_root: Path) -> str:
+    """An ID of its own for each project: two that share a Redis do not take each other's runs."""
+    return hashlib.sha256(os.fsencode(project_root)).hexdigest()[:8]
 
 
 def _problem(name: str, value: str, expected: str) -> str:

@@ -42,7 +42,14 @@ class Project:
     def environ(self, **changes: str) -> dict[str, str]:
         """The environment of a process that serves this project."""
         commands = {"RUNNER_COMMAND": SCRIPTED_COMMAND, "RUNNER_REPLAY_COMMAND": SCRIPTED_REPLAY_COMMAND}
-        own = {"PROJECT_ROOT": str(self.root), "RUN_TIMEOUT": "60", "QUEUE_NAME": "bugninja", "RUNNER_WARM": "off"}
+        history = self.root.with_name(f"{self.root.name}-history") / "runs.sqlite"
+        own = {
+            "PROJECT_ROOT": str(self.root),
+            "HISTORY_FILE": str(history),
+            "RUN_TIMEOUT": "60",
+            "QUEUE_NAME": "bugninja",
+            "RUNNER_WARM": "off",
+        }
         return {**own, **commands, **changes}
 
     def settings(self, **changes: str) -> Settings:

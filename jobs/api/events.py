@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from jobs.api.responses import chunks, services
-from jobs.api.runs import list_query
+from jobs.api.runs import list_query, wanted_labels
 from jobs.status.cache import RenderedJSON
 from jobs.status.changes import EVERY_RUN
 from runner.errors import RunnerError
@@ -25,8 +25,8 @@ async def watch_run(request: Request) -> Response:
 
 async def watch_runs(request: Request) -> Response:
     """Show a page of the list of runs now and whenever it changes, as server-sent events. The stream does not end."""
-    query = await list_query(request)
-    return await stream(request, EVERY_RUN, partial(services(request).lists.page, query))
+    query, labels = await list_query(request), wanted_labels(request)
+    return await stream(request, EVERY_RUN, partial(services(request).lists.page, query, labels))
 
 
 async def stream(request: Request, run_id: str | None, read: Callable[[], Awaitable[RenderedJSON]]) -> Response:

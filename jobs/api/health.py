@@ -62,5 +62,5 @@ async def metrics(request: Request) -> Response:
     if found.settings.metrics == "off":
         raise NotFound("There are no metrics: METRICS is off.")
     queue = await count_queue(found.reading, found.settings.queue_name)
-    text = await to_thread.run_sync(lambda: exposition(found.numbers(), queue))
+    text = await to_thread.run_sync(lambda: exposition(found.statistics.numbers(), queue))
     return RenderedResponse(text, headers={"Cache-Control": "no-store"}, media_type=MEDIA_TYPE)

@@ -167,7 +167,7 @@ def _operation(operation: Operation, path: str, named: Mapping[Any, dict[str, An
     for status in operation.all_errors:
         problem = {"description": ERRORS[status], "content": {JSON: {"schema": named[Problem]}}}
         answers.setdefault(str(status), problem)
-    return {
+    described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
         "parameters": list(_parameters(operation, path)),

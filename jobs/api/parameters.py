@@ -69,10 +69,10 @@ def parse_body(content: bytes) -> RunBody:
     if unknown := fields.keys() - RunBody.__struct_fields__:
         got = printable(", ".join(sorted(unknown)))
         raise Invalid(f"The body must have no other field than labels, got '{got}'.")
-    return RunBody(_check_labels(fields.get("labels")))
+    return RunBody(check_labels(fields.get("labels")))
 
 
-def _check_labels(labels: Any) -> dict[str, str] | None:
+def check_labels(labels: Any) -> dict[str, str] | None:
     if labels is None:
         return None
     if not isinstance(labels, dict) or len(labels) > MAX_LABELS:

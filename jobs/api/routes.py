@@ -30,14 +30,21 @@ from jobs.api.runs import (
 from jobs.api.tasks import (
     get_browser_types,
     get_project,
+    get_statistics,
     get_task,
     list_browser_configs,
+    list_failures,
     list_secrets,
+    list_statistics,
     list_tasks,
 )
-from jobs.run.document import RunDocument, RunItem
+from jobs.run.document import RunDocument
+from jobs.run.fingerprint import FailureGroup
+from jobs.run.statistics import TaskStatistics
+from jobs.status.lists import RunPage
 from jobs.status.metrics import MEDIA_TYPE as EXPOSITION
 from jobs.status.query import Page, PartQuery, RunListQuery, RunsOfTaskQuery, TaskListQuery
+from jobs.status.statistics import AllStatisticsQuery, FailuresQuery, StatisticsQuery
 from jobs.status.task_document import BrowserConfigDocument, BrowserTypes, ProjectDocument, SecretDocument, TaskDocument
 from runner.project.media import MEDIA_TYPES
 from runner.settings import Settings
@@ -94,7 +101,7 @@ ENDPOINTS = (  # they are tried in this order, so those that are asked for most 
     endpoint("GET", "/health", health, {200: Reply("the process lives", Health)}),
     endpoint("GET", "/test-runs/events", watch_runs, STREAMED, [404, 422], RunListQuery),
     endpoint("GET", "/test-runs/{run_id}", get_run, document_replies(RunDocument, "the run"), [404, 422], WaitQuery),
-    endpoint("GET", "/test-runs", list_runs, document_replies(Page[RunItem], "the runs"), [404, 422], RunListQuery),
+    endpoint("GET", "/test-runs", list_runs, document_replies(RunPage, "the runs"), [404, 422], RunListQuery),
     endpoint("POST", "/test-runs/execute-configuration/{test_case_id}/{browser_config_id}", start_run, STARTED, [404]),
     endpoint("POST", "/test-runs/replay/{test_case_id}/{browser_config_id}", replay_task, STARTED, [404], HealingQuery),
     endpoint("POST", "/test-runs/replay-run/{run_id}", replay_run, STARTED, [404], HealingQuery),
@@ -104,7 +111,7 @@ ENDPOINTS = (  # they are tried in this order, so those that are asked for most 
         "GET",
         "/test-runs/test-case/{test_case_id}",
         list_runs_of_task,
-        document_replies(Page[RunItem], "the runs of the task"),
+        document_replies(RunPage, "the runs of the task"),
         [404, 422],
         RunsOfTaskQuery,
     ),
@@ -112,6 +119,30 @@ ENDPOINTS = (  # they are tried in this order, so those that are asked for most 
     endpoint("GET", "/test-runs/{run_id}/log", get_log, LOGGED, [404, 416, 422], LogQuery),
     endpoint("GET", "/tasks", list_tasks, document_replies(Page[TaskDocument], "the tasks"), [404, 422], TaskListQuery),
     endpoint("GET", "/tasks/{test_case_id}", get_task, document_replies(TaskDocument, "the task"), [404]),
+    endpoint(
+        "GET",
+        "/tasks/{test_case_id}/stats",
+        get_statistics,
+        document_replies(TaskStatistics, "its statistics"),
+        [404, 422],
+        StatisticsQuery,
+    ),
+    endpoint(
+        "GET",
+        "/stats",
+        list_statistics,
+        document_replies(list[TaskStatistics], "the statistics of all tasks"),
+        [422],
+        AllStatisticsQuery,
+    ),
+    endpoint(
+        "GET",
+        "/failures",
+        list_failures,
+        document_replies(list[FailureGroup], "groups of failures"),
+        [422],
+        FailuresQuery,
+    ),
     endpoint("GET", "/tasks/{test_case_id}/{folder}/{path:path}", get_media, PICTURE, [404, 416]),
     endpoint("GET", "/project", get_project, document_replies(ProjectDocument, "the project")),
     endpoint("GET", "/browser-types", get_browser_types, document_replies(BrowserTypes, "the settings")),

@@ -9,12 +9,13 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jobs.api.parameters import HealingQuery, WaitQuery, check_idempotency_key, parse_body, parse_query
+from jobs.api.parameters import HealingQuery, WaitQuery, check_idempotency_key, check_labels, parse_body, parse_query
 from jobs.api.responses import API_PREFIX, JSONResponse, RenderedResponse, etag_matches, not_modified_or, services
 from jobs.queue.accept import Accepted
-from jobs.status.query import RunListQuery, RunsOfTaskQuery, for_task
+from jobs.status.query import Labels, RunListQuery, RunsOfTaskQuery, for_task
 from runner.errors import BodyNotRead, BodyTooLarge, Invalid, printable
 
+LABEL_PREFIX = "label."
 BODY_BYTES = 64 * 1024  # more than any labels need
 NO_BODY = b"{}"
 
@@ -88,13 +89,15 @@ async def read_body(request: Request) -> bytes:
 
 async def list_runs(request: Request) -> Response:
     """List runs, newest first: those that wait, those that run, and all that are over, also those made by hand."""
-    return not_modified_or(request, await services(request).lists.page(await list_query(request)))
+    query, labels = await list_query(request), wanted_labels(request)
+    return not_modified_or(request, await services(request).lists.page(query, labels))
 
 
 async def list_runs_of_task(request: Request) -> Response:
     """List the runs of a task, newest first."""
     query = parse_query(RunsOfTaskQuery, request.query_params)
-    page = services(request).lists.page(for_task(request.path_params["test_case_id"], query))
+    query = for_task(request.path_params["test_case_id"], query)
+    page = services(request).lists.page(query, wanted_labels(request))
     return not_modified_or(request, await page)
 
 
@@ -104,6 +107,16 @@ async def list_query(request: Request) -> RunListQuery:
     if query.project_id is not None:
         await to_thread.run_sync(services(request).tasks.check_project, query.project_id)
     return query
+
+
+def wanted_labels(request: Request) -> Labels:
+    """What `label.KEY=VALUE` asks for. Raises `Invalid`."""
+    wanted = {
+        name.removeprefix(LABEL_PREFIX): value
+        for name, value in request.query_params.items()
+        if name.startswith(LABEL_PREFIX)
+    }
+    return tuple(sorted((check_labels(wanted) or {}).items()))
 
 
 async def get_run(request: Request) -> Response:

@@ -49,7 +49,7 @@ def make_lifespan(settings: Settings, connect: Callable[[Settings], Services]) -
         app.state.stopping = CapacityLimiter(STOPPING_THREADS)
         log_event("web_ready", url=settings.base_url, project=settings.project_root)
         log_hint(services)
-        background = [asyncio.create_task(services.changes.run()), asyncio.create_task(services.lists.fill())]
+        background = [asyncio.create_task(services.changes.run())]
         yield {"services": services}
         services.changes.end()
         for task in background:

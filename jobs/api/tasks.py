@@ -1,11 +1,20 @@
 """Tasks and the project over HTTP. They are read here; the CLI makes and changes them."""
 
+from collections.abc import Callable, Hashable
+from datetime import UTC, datetime
+from functools import partial
+
+from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.api.parameters import parse_query
-from jobs.api.responses import respond, services
+from jobs.api.responses import NO_SNIFFING, not_modified_or, respond, services
+from jobs.run.statistics import as_csv
 from jobs.status.query import PartQuery, TaskListQuery
+from jobs.status.statistics import AllStatisticsQuery, FailuresQuery, StatisticsQuery
+
+CSV = "text/csv"
 
 
 async def list_tasks(request: Request) -> Response:
@@ -16,6 +25,35 @@ async def list_tasks(request: Request) -> Response:
 async def get_task(request: Request) -> Response:
     """Show a task, by the name of its folder or by its CUID."""
     return await respond(request, services(request).tasks.get, request.path_params["test_case_id"])
+
+
+async def get_statistics(request: Request) -> Response:
+    """Show how a task does: its rates, streak, times and health over its last verdicts."""
+    last, task = parse_query(StatisticsQuery, request.query_params).last, request.path_params["test_case_id"]
+    return await respond_cached(
+        request, ("stats", task, last), partial(services(request).statistics.of_task, task, last)
+    )
+
+
+async def list_statistics(request: Request) -> Response:
+    """Show how all tasks do, also as CSV."""
+    query = parse_query(AllStatisticsQuery, request.query_params)
+    read = partial(services(request).statistics.of_all, query)
+    accepted = request.headers.get("accept", "")
+    if query.format == "csv" or (query.format is None and accepted.startswith(CSV)):
+        return Response(as_csv(await to_thread.run_sync(read)), media_type=CSV, headers=NO_SNIFFING)
+    return await respond_cached(request, query, read)
+
+
+async def list_failures(request: Request) -> Response:
+    """Show what failed lately, failures that are alike together."""
+    query = parse_query(FailuresQuery, request.query_params)
+    return await respond(request, services(request).statistics.failures, query, datetime.now(UTC))
+
+
+async def respond_cached(request: Request, key: Hashable, read: Callable[[], object]) -> Response:
+    """What `read` returns, which depends on runs and tasks only."""
+    return not_modified_or(request, await services(request).lists.render(key, read))
 
 
 async def get_project(request: Request) -> Response:

@@ -1,82 +1,195 @@
-"""Lists of runs. Nothing here blocks the event loop: the disk is read in a thread."""
+"""Pages of runs, out of the rows. The filters choose groups of runs that are alike, whose sizes are known."""
 
-import asyncio
-import logging
-from collections.abc import Sequence
-from typing import NamedTuple
-from weakref import ReferenceType, ref
+from collections.abc import Callable, Hashable, Set
+from functools import partial
+from sqlite3 import Connection
+from typing import Any, NamedTuple
 
 import msgspec
 from anyio import to_thread
 
+from jobs.run.document import RunItem, duration
+from jobs.run.state import Origin, Reason, RunType, State, Trigger
+from jobs.run.test_case import BrowserConfig, TestCase
 from jobs.status.cache import CacheEntry, RenderedJSON, ResponseCache, render_json
-from jobs.status.entry import Entry
-from jobs.status.history import RunHistory
-from jobs.status.index import Index
-from jobs.status.query import RunListQuery
-from runner.errors import ProjectGone
-from runner.log import log_event, log_fault
+from jobs.status.projection import Indexing, Projection, encode
+from jobs.status.query import STATES_OF, Labels, Page, RunListQuery, paging
+from jobs.status.table import to_microseconds, to_time
+from runner.ids import TaskId, parse_task_id
+from runner.project.catalog import TaskCatalog
 
-FEW_ENTRIES = 10  # runs whose files may be looked at on the event loop
+PREFIX_CHARACTERS = 2  # of an ID, that a search needs at least to find it
+SORTING = 4  # times as long as to pass over a run
+
+WITH_CASES = """groups JOIN tasks ON tasks.id = groups.task
+    JOIN cases ON cases.id = CASE groups.case_id WHEN 0 THEN tasks.case_id ELSE groups.case_id END"""
+GROUPS = f"SELECT groups.id, n, instr(search, :search) OR instr(name, :search) FROM {WITH_CASES} WHERE n > 0 AND "
+BY_ID = "SELECT id, group_id FROM runs WHERE run_id >= :search AND run_id < :search || '~'"
+CHOSEN = "(group_id IN (SELECT value FROM json_each(:groups)) OR runs.id IN (SELECT value FROM json_each(:single)))"
+PASSING = "SELECT runs.id FROM {} ORDER BY {}.queued_at {order}, runs.id {order} LIMIT :size OFFSET :offset"
+SORTED = """SELECT id FROM (
+        SELECT best.id, best.queued_at FROM json_each(:groups) JOIN runs AS best ON best.id IN (
+            SELECT id FROM runs WHERE group_id = value AND {} ORDER BY queued_at {order}, id {order} LIMIT :reach)
+        UNION ALL SELECT id, queued_at FROM runs WHERE id IN (SELECT value FROM json_each(:single)) AND {})
+    ORDER BY queued_at {order}, id {order} LIMIT :size OFFSET :offset"""
+ITEMS = f"""SELECT run_id, state, reason, queued_at, started_at, finished_at, passed_steps, failed_steps, run_type,
+        origin, trigger, labels, test_case, browser_config
+    FROM runs JOIN {WITH_CASES} ON groups.id = group_id
+    WHERE runs.id IN (SELECT value FROM json_each(:ids)) ORDER BY queued_at {{order}}, runs.id {{order}}"""
 
 
-class ListFingerprint(NamedTuple):
-    """The sources of a page."""
+class RunPage(Page[RunItem], frozen=True):
+    """A page of runs."""
 
-    made_of: ReferenceType[Index]
-    """Which must not be kept alive by a page."""
-    unsettled: Sequence[Entry]
-    """The runs on it that may still change."""
+    indexing: Indexing | None = None
+
+
+class Conditions(NamedTuple):
+    """What a list is filtered by, as SQL."""
+
+    groups: str
+    runs: str
+    """Of single runs; 1 without any."""
+    source: str
+    """The table that has the order."""
+    values: dict[str, Any]
+
+
+def conditions(query: RunListQuery, task_id: TaskId | None, labels: Labels) -> Conditions:
+    """The filters of the query."""
+    times = {"since": query.since, "until": query.until}
+    values: dict[str, Any] = {name: to_microseconds(time) for name, time in times.items() if time is not None}
+    values |= {"task": task_id, "run_type": query.run_type, "trigger": query.trigger}
+    values |= {"search": query.search.casefold(), "states": encode(list(STATES_OF.get(query.status or "", ())))}
+    of_groups: dict[str, object] = {
+        "groups.task = (SELECT id FROM tasks WHERE name = :task)": task_id,
+        "run_type = :run_type": query.run_type,
+        "trigger = :trigger": query.trigger,
+        "state IN (SELECT value FROM json_each(:states))": query.status,
+    }
+    source = "labels" if labels else "runs"
+    of_runs: dict[str, object] = {
+        f"{source}.queued_at >= :since": query.since,
+        f"{source}.queued_at < :until": query.until,
+    }
+    for n, (key, value) in enumerate(labels):
+        values |= {f"key{n}": key, f"value{n}": value}
+        is_labelled = f"key = :key{n} AND value = :value{n}"
+        of_runs[is_labelled if n == 0 else f"runs.id IN (SELECT run FROM labels WHERE {is_labelled})"] = key
+    return Conditions(_all(of_groups), _all(of_runs), source, values)
+
+
+def _all(chosen: dict[str, object]) -> str:
+    return " AND ".join([condition for condition, value in chosen.items() if value is not None] or ["1"])
+
+
+def find_page(connection: Connection, query: RunListQuery, task_id: TaskId | None, labels: Labels) -> RunPage:
+    """The page of runs that match the query, newest first. Walks from the end that is nearer."""
+    wanted = conditions(query, task_id, labels)
+    groups = connection.execute(GROUPS + wanted.groups, wanted.values).fetchall()
+    sizes = {group: size for group, size, is_named in groups if is_named or not query.search}
+    single = _found_by_id(connection, query.search, {group for group, *_ in groups} - sizes.keys())
+    values = {**wanted.values, "groups": encode([*sizes]), "single": encode(single)}
+    total = sum(sizes.values()) + len(single)
+    if wanted.runs != "1":
+        (total,) = connection.execute(f"SELECT count(*) FROM {_source(wanted)}", values).fetchone()
+    offset = (query.page - 1) * query.page_size
+    size = max(0, min(query.page_size, total - offset))
+    is_newest_first = query.sort_order == "desc"
+    from_end = total - offset - size
+    is_turned = from_end < offset
+    order = "DESC" if is_newest_first != is_turned else "ASC"
+    values |= {"size": size, "offset": min(offset, from_end), "reach": min(offset, from_end) + size}
+    statement = _order(wanted, total, len(sizes), values["reach"], _count(connection)).format(order=order)
+    ids = [run for (run,) in connection.execute(statement, values)] if size else []
+    rows = connection.execute(ITEMS.format(order="DESC" if is_newest_first else "ASC"), {"ids": encode(ids)})
+    return RunPage(**paging(total, query.page, query.page_size), items=[_item(*row) for row in rows])
+
+
+def _found_by_id(connection: Connection, search: str, groups: Set[int]) -> list[int]:
+    """The runs of these groups whose ID begins with the text."""
+    if len(search) < PREFIX_CHARACTERS:
+        return []
+    return [run for run, group in connection.execute(BY_ID, {"search": search.casefold()}) if group in groups]
+
+
+def _source(wanted: Conditions) -> str:
+    """The runs that match, one by one."""
+    table = "labels JOIN runs ON runs.id = run" if wanted.source == "labels" else "runs INDEXED BY runs_by_time"
+    return f"{table} WHERE {CHOSEN} AND {wanted.runs}"
+
+
+def _order(wanted: Conditions, total: int, groups: int, reach: int, every: int) -> str:
+    """How the runs of the page are found quickest: pass over all that come before it, or sort the first of each
+    group."""
+    passing = every * reach / max(total, 1)
+    if wanted.source == "labels" or passing < SORTING * min(total, groups * reach):
+        return PASSING.format(_source(wanted), wanted.source, order="{order}")
+    return SORTED.format(wanted.runs, wanted.runs, order="{order}")
+
+
+def _count(connection: Connection) -> int:
+    """How many runs there are in all."""
+    return int(connection.execute("SELECT total(n) FROM groups").fetchone()[0])
+
+
+def _item(*row: Any) -> RunItem:
+    run_id, state, reason, queued, started, finished, passed, failed, run_type, origin, trigger, labels, *case = row
+    started_at, finished_at = to_time(started), None if finished is None else to_time(finished)
+    return RunItem(
+        id=run_id,
+        test_case=msgspec.json.decode(case[0], type=TestCase),
+        current_state=State(state),
+        reason=Reason(reason) if reason else None,
+        queued_at=to_time(queued),
+        started_at=started_at,
+        finished_at=finished_at,
+        duration=duration(started_at, finished_at),
+        passed_steps=passed,
+        failed_steps=failed,
+        total_steps=passed + failed,
+        run_type=RunType(run_type),
+        origin=Origin(origin),
+        trigger=Trigger(trigger),
+        labels=msgspec.json.decode(labels or "{}"),
+        run_gif=None,
+        browser_config=msgspec.json.decode(case[1], type=BrowserConfig | None),
+    )
 
 
 class RunLists:
-    def __init__(self, history: RunHistory, cache: ResponseCache[ListFingerprint]) -> None:
-        self.history = history
+    """Nothing here blocks the event loop."""
+
+    def __init__(self, projection: Projection, catalog: TaskCatalog, cache: ResponseCache) -> None:
+        self.projection = projection
+        self._catalog = catalog
         self._cache = cache
 
-    async def index(self) -> Index:
-        """All runs, as the disk knows them. Raises `ProjectGone`."""
-        current = self.history.current()
-        return current if current is not None else await to_thread.run_sync(self.history.index)
+    async def page(self, query: RunListQuery, labels: Labels = ()) -> RenderedJSON:
+        """The page of run items that the query asks for. Raises `NotFound` for a task that never was, and
+        `ProjectGone`."""
+        return await self.render((query, labels), partial(self._page, query, labels))
 
-    async def fill(self) -> None:
-        """Read all runs before the first list is asked for: it takes a while for many. May be cancelled."""
-        try:
-            await to_thread.run_sync(self.history.index, abandon_on_cancel=True)
-        except asyncio.CancelledError:
-            self.history.give_up()
-        except ProjectGone as gone:
-            log_event("no_project", level=logging.WARNING, error=gone)
-        except Exception:  # noqa: BLE001
-            log_fault("the runs could not be read")
+    async def render(self, key: Hashable, make: Callable[[], object]) -> RenderedJSON:
+        """What `make` returns, in JSON; called again only when a row has changed. Raises `ProjectGone`."""
+        self.projection.check_project()
+        if self.projection.is_behind:
+            await to_thread.run_sync(self.projection.catch_up)
+        version = self.projection.database.version
+        known = self._cache.get(key)
+        if known is None or known.fingerprint != version:
+            rendered = await to_thread.run_sync(lambda: render_json(make()))
+            known = self._cache.put(key, CacheEntry(version, rendered))
+        return known.rendered
 
-    async def page(self, query: RunListQuery) -> RenderedJSON:
-        """The page of run items that the query asks for. Raises `NotFound` for a task that never was.
+    def _page(self, query: RunListQuery, labels: Labels) -> RunPage:
+        task_id = None if query.test_case_id is None else self.task_id(query.test_case_id)
+        page = self.projection.database.read(lambda it: find_page(it, query, task_id, labels))
+        return msgspec.structs.replace(page, indexing=self.projection.indexing())
 
-        The runs on it are as they are now. Runs that were accepted by other processes since the last look at all
-        folders may be missing, and those that were deleted may be counted.
-        """
-        entry = await self._page(query)
-        if not await self._is_same(entry.fingerprint.unsettled):
-            self.history.touch()
-            entry = await self._page(query)
-        return entry.rendered
-
-    async def _is_same(self, entries: Sequence[Entry]) -> bool:
-        if len(entries) <= FEW_ENTRIES:
-            return self.history.is_same(entries)
-        return await to_thread.run_sync(self.history.is_same, entries)
-
-    async def _page(self, query: RunListQuery) -> CacheEntry[ListFingerprint]:
-        index = await self.index()
-        entry = self._cache.find(query)
-        if entry is None or entry.fingerprint.made_of() is not index:
-            entry = self._cache.put(query, await to_thread.run_sync(self._make, index, query))
-        return entry
-
-    def _make(self, index: Index, query: RunListQuery) -> CacheEntry[ListFingerprint]:
-        task_id = None if query.test_case_id is None else self.history.task_id(query.test_case_id)
-        page = index.page(query, task_id)
-        document = {**msgspec.structs.asdict(page), "items": [index.item(entry) for entry in page.items]}
-        unsettled = [entry for entry in page.items if not entry.settled]
-        return CacheEntry(ListFingerprint(ref(index), unsettled), render_json(document))
+    def task_id(self, name: str) -> TaskId:
+        """The task of this name; one that was deleted and has left runs behind is known, too. Raises `NotFound`."""
+        task_id = parse_task_id(name)
+        if task_id is not None and self.projection.has_runs(task_id):
+            return task_id
+        return self._catalog.find(name).id

@@ -1,14 +1,14 @@
 """The filters and the page that a list can be asked for (checked values), and the page itself. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Generic, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
-from jobs.run.state import RunType, State
+from jobs.run.state import RunType, State, Trigger
 
-S = TypeVar("S")
 T = TypeVar("T")
 
 MAX_PAGE = 1_000_000
@@ -42,6 +42,14 @@ StatusWord = Annotated[
 RunTypeWord = Annotated[RunType, Meta(description="AGENTIC, REPLAY or REPLAY_WITH_HEALING")]
 
 
+TriggerWord = Annotated[Trigger, Meta(description="api, rerun or cli")]
+Time = Annotated[
+    datetime, Meta(tz=True, description="a time as in RFC 3339, such as 2026-11-26T08:00:00Z (a + in it is %2B)")
+]
+Labels = tuple[tuple[str, str], ...]
+"""The labels that a run must have: keys and values."""
+
+
 class PartQuery(Struct, frozen=True):
     """A part of a list that has no envelope; all of it without these."""
 
@@ -68,6 +76,9 @@ class RunsOfTaskQuery(Struct, frozen=True):
     search: Search = ""
     status: StatusWord | None = None
     run_type: RunTypeWord | None = None
+    trigger: TriggerWord | None = None
+    since: Time | None = None
+    until: Time | None = None
 
 
 class RunListQuery(RunsOfTaskQuery, frozen=True):
@@ -93,18 +104,17 @@ class Page(Struct, Generic[T], frozen=True):
     has_previous: bool
 
 
-def page_of(things: Sequence[S], page: int, page_size: int, show: Callable[[S], T]) -> Page[T]:
-    """The page (counted from 1) of these things; `show` makes the item of one."""
-    total_pages = -(-len(things) // page_size)
-    return Page(
-        items=[show(thing) for thing in part_of(things, page, page_size)],
-        total_count=len(things),
-        page=page,
-        page_size=page_size,
-        total_pages=total_pages,
-        has_next=page < total_pages,
-        has_previous=page > 1,
-    )
+def paging(total: int, page: int, page_size: int) -> dict[str, Any]:
+    """The fields of this page (counted from 1) of so many things, without its items."""
+    total_pages = -(-total // page_size)
+    return {
+        "total_count": total,
+        "page": page,
+        "page_size": page_size,
+        "total_pages": total_pages,
+        "has_next": page < total_pages,
+        "has_previous": page > 1,
+    }
 
 
 def part_of(things: Sequence[T], page: int, page_size: int) -> Sequence[T]:

@@ -5,7 +5,6 @@ answered from the cache, after a look at the times of its files.
 """
 
 import asyncio
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -20,7 +19,8 @@ from jobs.run.document import newest, run_document, state_of
 from jobs.run.record import RunRecord, has_final_word, record_of_file
 from jobs.run.state import JobState
 from jobs.status.cache import CacheEntry, RenderedJSON, ResponseCache, render_json
-from jobs.status.history import RunHistory, current_task
+from jobs.status.projection import Projection
+from jobs.status.row import current_task
 from runner.errors import NoSuchRun, ProjectGone
 from runner.files import Identity, file_identity, is_there, read_tail
 from runner.ids import RunId, TaskId, check_run_id
@@ -94,35 +94,35 @@ class RunReader:
         redis: AsyncRedis,
         files: RunFiles,
         catalog: TaskCatalog,
-        history: RunHistory,
-        cache: ResponseCache[Fingerprint],
+        projection: Projection,
+        cache: ResponseCache,
     ) -> None:
         self._redis = redis
         self._files = files
         self._catalog = catalog
-        self._history = history
+        self._projection = projection
         self._cache = cache
         self._in_flight: dict[RunId, InFlight] = {}
 
     async def get(self, run_id: str) -> RenderedJSON:
         """The document of the run as it stands now. Raises `NotFound`. Reads the disk alone while Redis is away."""
         checked = check_run_id(run_id)
-        entry = self._cache.find(checked)
-        known = None if entry is None else entry.fingerprint
+        entry = self._cache.get(checked)
+        known: Fingerprint | None = None if entry is None else entry.fingerprint
         paths = await self._find(checked) if known is None else known.paths
         files = self._stat(paths)
         if known is not None and known.files != files and not files.exist:
-            self._cache.drop(checked)  # it was deleted, and may be there again in another task
+            self._cache.pop(checked, None)  # it was deleted, and may be there again in another task
             return await self.get(run_id)
         if entry is not None and known is not None and known.settled and known.files == files:
             return entry.rendered
         before = None if known is None else known.job
         job = NO_JOB if files.made_by_hand else await view_job(self._redis, checked, before)
-        if self._cache.find(checked) is not entry:  # it was made again meanwhile
+        if self._cache.get(checked) is not entry:  # it was made again meanwhile
             return await self.get(run_id)
         if entry is not None and known is not None and known.job == job and known.files == files:
             return entry.rendered
-        return await self._make_once(checked, paths.task_id, files, job)
+        return await self._make_once(checked, paths, files, job)
 
     def open_log(self, run_id: str) -> BinaryIO:
         """The run's log, open; empty if it is not there yet. Reads the disk. Raises `NotFound`."""
@@ -130,21 +130,18 @@ class RunReader:
 
     async def _find(self, run_id: RunId) -> Paths:
         """Where the run's files are, as far as that is known without reading them. Raises `NotFound`."""
-        index = self._history.current()
-        if index is None or not self._history.is_quick:
-            task_id = await to_thread.run_sync(self._find_by_reading, run_id)
-        else:
-            task_id = index.task_of(run_id) or find_task(self._files, run_id)
-        if task_id is None:
-            task_id = await self._find_in_redis(run_id)
+        places = self._projection.places(run_id)
+        if len(places) == 1:
+            return self._paths(self._files.folder(places[0].task_id, run_id), run_id, places[0].file)
+        task_id = await to_thread.run_sync(self._search, run_id) or await self._find_in_redis(run_id)
         return self._paths(self._files.folder(task_id, run_id), run_id)
 
-    def _find_by_reading(self, run_id: RunId) -> TaskId | None:
-        """The task of the run; brings the index up to date for the next request, if there is one by now."""
-        with suppress(ProjectGone):
-            if self._history.known is not None:
-                self._history.index()
-        return find_task(self._files, run_id)
+    def _search(self, run_id: RunId) -> TaskId | None:
+        """The task of a run that is in no row yet, or in several. One made by hand may only be without a row as long
+        as not all files have been read."""
+        if self._files.tasks_with_record(run_id) or self._projection.indexing() is not None:
+            return find_task(self._files, run_id)
+        return None
 
     async def _find_in_redis(self, run_id: RunId) -> TaskId:
         """The task of a run that this machine does not find on the disk: the project's folder is gone, or is on a
@@ -160,8 +157,10 @@ class RunReader:
             raise NoSuchRun(run_id)
         return record.task_id
 
-    def _paths(self, folder: RunFolder, traversal_id: RunId) -> Paths:
-        task_id, traversal = folder.task_id, self._files.traversal_path(folder.task_id, traversal_id)
+    def _paths(self, folder: RunFolder, traversal_id: RunId, file: str | None = None) -> Paths:
+        task_id = folder.task_id
+        known = self._files.traversal_file(task_id, file) if file else None
+        traversal = known or self._files.traversal_path(task_id, traversal_id)
         return Paths(task_id, traversal_id, folder.record, traversal, self._files.task_file(task_id), folder.stop, None)
 
     def _stat(self, paths: Paths) -> Files:
@@ -179,11 +178,11 @@ class RunReader:
             abandoned=record is None and traversal is not None and is_abandoned(traversal[1] / 1e9),
         )
 
-    async def _make_once(self, run_id: RunId, task_id: TaskId, files: Files, job: JobView) -> RenderedJSON:
+    async def _make_once(self, run_id: RunId, paths: Paths, files: Files, job: JobView) -> RenderedJSON:
         """Make the document, or wait for it if it is just being made of the same."""
         current = self._in_flight.get(run_id)
         if current is None or current.sources != (files, job):
-            current = InFlight((files, job), asyncio.create_task(self._make(run_id, task_id, job)))
+            current = InFlight((files, job), asyncio.create_task(self._make(run_id, paths, job)))
             self._in_flight[run_id] = current
             current.task.add_done_callback(partial(self._landed, run_id))
         return await asyncio.shield(current.task)
@@ -194,18 +193,21 @@ class RunReader:
         if not task.cancelled():
             task.exception()  # the waiting requests get it; marked as retrieved in case there are none
 
-    async def _make(self, run_id: RunId, task_id: TaskId, job: JobView) -> RenderedJSON:
-        entry = self._cache.find(run_id)
+    async def _make(self, run_id: RunId, paths: Paths, job: JobView) -> RenderedJSON:
+        entry = self._cache.get(run_id)
         last_good = None if entry is None else entry.fingerprint.last_good
-        made = await to_thread.run_sync(self._read, self._files.folder(task_id, run_id), job, last_good)
+        folder = self._files.folder(paths.task_id, run_id)
+        made = await to_thread.run_sync(self._read, folder, paths, job, last_good)
         return self._cache.put(run_id, made).rendered
 
-    def _read(self, folder: RunFolder, job: JobView, last_good: Traversal | None) -> CacheEntry[Fingerprint]:
+    def _read(self, folder: RunFolder, paths: Paths, job: JobView, last_good: Traversal | None) -> CacheEntry:
         """Make the document from the present files. Raises `NotFound`."""
         record_identity = file_identity(folder.record)
         on_disk = show_record(folder)
         accepted = newest(job.record, on_disk)
-        paths = self._paths(folder, folder.run_id if accepted is None else accepted.file_id)
+        traversal_id = folder.run_id if accepted is None else accepted.file_id
+        if paths.traversal is None or paths.traversal_id != traversal_id:
+            paths = self._paths(folder, traversal_id)
         failed = accepted is not None and state_of(accepted, job.state).state.is_failure
         over = on_disk is not None and on_disk.is_readable and accepted is not None and accepted.outcome is not None
         paths = paths._replace(stop=None if over else paths.stop, log=folder.log if failed else None)
@@ -213,7 +215,7 @@ class RunReader:
         is_unread = on_disk is not None and on_disk.is_unread
         files = self._stat(paths)._replace(record=None if is_unread else record_identity)
         kept = self._files.read_kept(folder, accepted.epoch) if over and accepted is not None else None
-        reading = kept or self._files.read(paths.task_id, paths.traversal_id, last_good)
+        reading = kept or self._files.read(paths.task_id, paths.traversal_id, last_good, paths.traversal)
         record = accepted or self._made_by_hand(folder, reading)
         state = NO_JOB.state if accepted is None else job.state
         stop = accepted is not None and accepted.outcome is None and folder.stop_requested()

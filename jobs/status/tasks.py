@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from jobs.run.test_case import Clean, redacted_browser
-from jobs.status.history import RunHistory
-from jobs.status.query import Page, PartQuery, TaskListQuery, page_of, part_of
+from jobs.status.query import Page, PartQuery, TaskListQuery, paging, part_of
+from jobs.status.statistics import RunStatistics
 from jobs.status.task_document import (
     BrowserConfigDocument,
     BrowserTypes,
@@ -29,11 +29,11 @@ from runner.settings import Settings
 class Tasks:
     """The tasks of one project."""
 
-    def __init__(self, settings: Settings, files: RunFiles, catalog: TaskCatalog, history: RunHistory) -> None:
+    def __init__(self, settings: Settings, files: RunFiles, catalog: TaskCatalog, statistics: RunStatistics) -> None:
         self._settings = settings
         self._files = files
         self._catalog = catalog
-        self._history = history
+        self._statistics = statistics
 
     def first(self) -> tuple[str, str] | None:
         """The first task by its name, and the ID of its browser configuration; None if there is none. Reads no file."""
@@ -56,16 +56,17 @@ class Tasks:
     def page(self, query: TaskListQuery) -> Page[TaskDocument]:
         """The tasks that match the query, by the time of their creation."""
         project_id = self.check_project(query.project_id)
-        wanted, statistics = query.search.casefold(), self._statistics()
+        wanted, statistics = query.search.casefold(), self._statistics.totals()
         every = [self._document(task, project_id, statistics) for task in self._catalog.all()]
         chosen = [task for task in every if wanted in _searched(task)]
         chosen.sort(key=lambda task: (task.created_at, task.id), reverse=query.sort_order == "desc")
-        return page_of(chosen, query.page, query.page_size, lambda task: task)
+        items = [*part_of(chosen, query.page, query.page_size)]
+        return Page(**paging(len(chosen), query.page, query.page_size), items=items)
 
     def get(self, name: str) -> TaskDocument:
         """The task with this folder name or CUID. Raises `NotFound`."""
         project_id = self.project().id
-        return self._document(self._catalog.find_or_broken(name), project_id, self._statistics())
+        return self._document(self._catalog.find_or_broken(name), project_id, self._statistics.totals())
 
     def browser_types(self) -> BrowserTypes:
         """The settings that browsers can have."""
@@ -91,11 +92,6 @@ class Tasks:
 
     def _clean(self, task: Task) -> Clean:
         return self._files.redactor(task.id).text
-
-    def _statistics(self) -> Mapping[str, Statistics]:
-        """The runs of each task that has any, in numbers."""
-        self._history.touch()
-        return {task_id: runs.statistics for task_id, runs in self._history.index().tasks.items()}
 
 
 def _searched(task: TaskDocument) -> str:

@@ -34,26 +34,21 @@ class FolderListings:
 
         `keep_keys` says that the key of a name never changes, so that it need not be computed again.
         """
-        modified = _modified(folder)
+        modified = modified_at(folder)
         known = self._listings.get(folder)
         if known is None or not known.settled or known.modified != modified:
             now = time.monotonic()
             seen = known.seen if known is not None and known.modified == modified else now
-            settled = modified is None or now - seen > _tick(modified)
+            settled = modified is None or now - seen > tick(modified)
             before = {name: found for found, name in known.names.items()} if known is not None and keep_keys else {}
-            names = {found: name for name in _entries(folder) if (found := before.get(name) or key(name)) is not None}
+            names = {found: name for name in entries(folder) if (found := before.get(name) or key(name)) is not None}
             same = known is not None and known.names == names
             known = Listing(modified, seen, settled, known.names if known is not None and same else names)
             self._listings[folder] = known
         return known.names
 
-    def unchanged(self, folder: str) -> Mapping[str, str] | None:
-        """The same without listing the folder: None if its time says that it has to be listed."""
-        listing = self._listings.get(folder)
-        return listing.names if listing and listing.settled and listing.modified == _modified(folder) else None
 
-
-def _modified(folder: str) -> int | None:
+def modified_at(folder: str) -> int | None:
     """When an entry of the folder last came or went, in nanoseconds; None if it is not there."""
     try:
         return os.stat(folder).st_mtime_ns
@@ -61,7 +56,7 @@ def _modified(folder: str) -> int | None:
         return None
 
 
-def _tick(modified: int) -> float:
+def tick(modified: int) -> float:
     """Seconds after which a folder that last changed then has another time when it changes again.
 
     File systems that stamp whole seconds (or even ones) need two of them for that, others a tick of their clock.
@@ -69,7 +64,8 @@ def _tick(modified: int) -> float:
     return COARSE_TICK if modified % SECOND_NS == 0 else FINE_TICK
 
 
-def _entries(folder: str) -> list[str]:
+def entries(folder: str) -> list[str]:
+    """The names in the folder now; none if it is not there."""
     try:
         return os.listdir(folder)
     except OSError:

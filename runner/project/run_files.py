@@ -8,9 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from runner.errors import TraversalBroken
-from runner.files import UNKNOWN, Identity, NotRegular, file_identity, is_folder, is_in_place, read_file
+from runner.files import UNKNOWN, Identity, NotRegular, file_identity, is_folder, is_in_place, is_there, read_file
 from runner.ids import RunId, TaskId, parse_run_id, parse_task_id
-from runner.project.listings import FolderListings
+from runner.project.listings import FolderListings, entries, modified_at
 from runner.project.project import check_project
 from runner.project.run_folder import RunFolder
 from runner.project.task import task_toml
@@ -56,7 +56,7 @@ class RunFiles:
 
     def tasks_with_record(self, run_id: RunId) -> list[TaskId]:
         """The tasks that have accepted a run of this ID."""
-        return [task_id for task_id in self.task_ids() if run_id in self._runs(task_id)]
+        return [task_id for task_id in self.task_ids() if is_there(self.folder(task_id, run_id).path)]
 
     def folder(self, task_id: TaskId, run_id: RunId) -> RunFolder:
         return RunFolder(self.tasks_root, task_id, run_id)
@@ -81,17 +81,6 @@ class RunFiles:
         """The names of the tasks: another mapping (`is`) as soon as a task came or went."""
         return self._listings.names(self._root, self._task_id, keep_keys=False)
 
-    def known_version(self, task_id: TaskId | None) -> tuple[object, ...] | None:
-        """The version of the task, or (None) of the tasks, if no folder has to be listed for it: their times alone are
-        looked at. None if one has to."""
-        folders = [self._root] if task_id is None else [self._runs_folder(task_id), self._traversals_folder(task_id)]
-        listed = tuple(map(self._listings.unchanged, folders))
-        return None if None in listed else listed
-
-    def version(self, task_id: TaskId) -> tuple[object, object]:
-        """Something that is another thing (`is`) as soon as a run or a traversal of the task came or went."""
-        return self._runs(task_id), self._traversals(task_id)
-
     def traversal_ids(self, task_id: TaskId) -> Set[RunId]:
         """The IDs in the names of all traversal files of the task."""
         return {RunId(key) for key in self._traversals(task_id)}
@@ -112,15 +101,34 @@ class RunFiles:
         name = self._traversals(task_id).get(run_id)
         return None if name is None else Path(self._traversals_folder(task_id), name)
 
+    def list_runs(self, task_id: TaskId) -> set[RunId]:
+        """The IDs of the task's accepted runs; nothing of the listing is kept."""
+        return {run_id for name in entries(self._runs_folder(task_id)) if (run_id := parse_run_id(name))}
+
+    def list_traversals(self, task_id: TaskId) -> dict[RunId, str]:
+        """The IDs in the names of the task's traversals, and these names; nothing of the listing is kept."""
+        names = entries(self._traversals_folder(task_id))
+        return {run_id: name for name in names if (run_id := traversal_run_id(name))}
+
+    def listing_times(self, task_id: TaskId) -> tuple[int | None, int | None]:
+        """When a run or a traversal of the task last came or went, in nanoseconds; None without such a folder."""
+        return modified_at(self._runs_folder(task_id)), modified_at(self._traversals_folder(task_id))
+
+    def traversal_file(self, task_id: TaskId, name: str) -> Path:
+        """The path of the traversal with this name."""
+        return Path(self._traversals_folder(task_id), name)
+
     def task_file(self, task_id: TaskId) -> Path:
         return task_toml(self.tasks_root, task_id)
 
-    def read(self, task_id: TaskId, run_id: RunId, last_good: Traversal | None = None) -> Reading:
-        """What the run's traversal says now, without secrets.
+    def read(
+        self, task_id: TaskId, run_id: RunId, last_good: Traversal | None = None, path: Path | None = None
+    ) -> Reading:
+        """What the run's traversal (at this path, if it is known) says now, without secrets.
 
         A file that is missing or cannot be used leaves the last good content in place.
         """
-        return self._read(self.traversal_path(task_id, run_id), self.redactor(task_id), last_good)
+        return self._read(path or self.traversal_path(task_id, run_id), self.redactor(task_id), last_good)
 
     def read_kept(self, folder: RunFolder, epoch: int) -> Reading | None:
         """What was kept of the run's traversal by the owner with this epoch, without secrets: those of then, and those
@@ -128,9 +136,11 @@ class RunFiles:
         reading = self._read(folder.kept_traversal(epoch), self.redactor(folder.task_id), None)
         return None if reading.traversal is None else reading
 
-    def read_unredacted(self, task_id: TaskId, run_id: RunId) -> Reading:
-        """What the run's traversal says now, secrets included: only for counting and judging."""
-        return self._read(self.traversal_path(task_id, run_id), None, None)
+    def read_unredacted(self, task_id: TaskId, run_id: RunId, name: str | None = None) -> Reading:
+        """What the run's traversal (of this name, if it is known) says now, secrets included: only for counting and
+        judging."""
+        path = self.traversal_file(task_id, name) if name else self.traversal_path(task_id, run_id)
+        return self._read(path, None, None)
 
     def identity(self, task_id: TaskId, run_id: RunId) -> Identity | None:
         """A value that changes whenever the run's traversal does; None if it is not there."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from jobs.status.entry import Entry
 
 from jobs.prune import Plan, Pruner, choose, main
 from jobs.queue.idempotency import IdempotencyKeys, Reservation
 from jobs.run.state import Origin, Reason, RunType, State
-from jobs.status.entry import Entry
 from runner.ids import RunId, TaskId
 from tests.project import PASSED, VISIT, traversal_bytes
 from tests.unit.fake_stack import FakeStack

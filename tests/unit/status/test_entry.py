@@ -1,6 +1,7 @@
 """A run in a list, and when it is looked at for the last time."""
 
 from jobs.status.entry import SETTLING_SECONDS, EntryReader
+
 from runner.ids import RunId, TaskId
 from runner.project.run_files import RunFiles
 from tests.project import PASSED, VISIT, Project, traversal_bytes
