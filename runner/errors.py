@@ -40,6 +40,10 @@ class NoSuchRun(NotFound):
         super().__init__(f"There is no run '{run_id}'.")
 
 
+class Gone(RunnerError):
+    """Files that were there, and that were deleted on purpose."""
+
+
 class NotPossible(RunnerError):
     """The thing exists, but its state does not allow the request."""
 

@@ -1,6 +1,7 @@
 """The only place where text from outside becomes a part of a path."""
 
 import re
+from collections.abc import Iterator
 from typing import NewType
 
 from cuid2 import create_id, is_cuid
@@ -12,6 +13,7 @@ TaskId = NewType("TaskId", str)
 
 RUN_ID_LENGTH = 24  # Bugninja names its runs by CUID2 of the default length
 RUN_ID_PATTERN = r"^[a-z][a-z0-9]{23}\Z"
+RUN_ID_ANYWHERE = re.compile(r"(?=([a-z][a-z0-9]{23}))")
 TASK_ID_PATTERN = r"^[a-z0-9_]{1,128}\Z"
 
 RUN_ID_RULE = "24 characters, a letter first, then a-z and 0-9"
@@ -26,6 +28,11 @@ def new_run_id() -> RunId:
 def parse_run_id(text: str) -> RunId | None:
     """The text as a run ID, or None if no run can have that name."""
     return RunId(text) if is_cuid(text, RUN_ID_LENGTH, RUN_ID_LENGTH) else None
+
+
+def run_ids_in(text: str) -> Iterator[RunId]:
+    """All parts of the text that can be the ID of a run."""
+    return (RunId(found) for found in RUN_ID_ANYWHERE.findall(text))
 
 
 def check_run_id(text: str) -> RunId:

@@ -24,6 +24,7 @@ from runner.values import (
     metrics,
     modules,
     names,
+    optional,
     origins,
     queue_name,
     redis_url,
@@ -142,13 +143,28 @@ class Settings:
         ),
     ]
     runs_keep_days: Annotated[
-        int,
+        int | None,
         Variable(
-            "0", integer(0, 3650, "days"), "`make prune` deletes runs that are older than so many days; 0 keeps all"
+            "",
+            optional(integer(0, 3650, "days")),
+            "`make prune` deletes the files of runs that are older than so many days; 0 keeps all",
         ),
     ]
     runs_keep: Annotated[
-        int, Variable("0", integer(0, 1_000_000), "`make prune` keeps so many runs of each task; 0 keeps all")
+        int | None,
+        Variable(
+            "",
+            optional(integer(0, 1_000_000)),
+            "`make prune` keeps the files of so many runs of each task; 0 keeps all",
+        ),
+    ]
+    records_keep_days: Annotated[
+        int,
+        Variable(
+            "0",
+            integer(0, 3650, "days"),
+            "`make prune` deletes runs that are older than so many days, with their records; 0 keeps all",
+        ),
     ]
     queue_name: Annotated[
         str,

@@ -109,6 +109,11 @@ def integer(low: int, high: int, unit: str = "") -> Callable[[str], int]:
     return parse
 
 
+def optional(parse: Callable[[str], int]) -> Callable[[str], int | None]:
+    """The same, and None for a variable that is not set."""
+    return lambda text: parse(text) if text else None
+
+
 def queue_name(text: str) -> str:
     """The name of a queue."""
     if not all(c.isascii() and (c.isalnum() or c in "_-.") for c in text):

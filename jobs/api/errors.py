@@ -12,6 +12,7 @@ from runner.errors import (
     BodyNotRead,
     BodyTooLarge,
     Busy,
+    Gone,
     Invalid,
     NotFound,
     NotPossible,
@@ -26,6 +27,7 @@ from runner.errors import (
 STATUS_OF: Mapping[type[RunnerError], int] = {
     NotFound: 404,
     NotPossible: 409,
+    Gone: 410,
     ProjectGone: 500,
     BodyTooLarge: 413,
     BodyNotRead: 415,

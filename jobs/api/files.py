@@ -11,6 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from jobs.api.parameters import LogQuery, parse_query
 from jobs.api.responses import NO_SNIFFING, JSONResponse, etag_matches, services
+from jobs.queue.records import check_media_kept
+from runner.errors import NotFound
 from runner.files import file_size, last_lines, read_span
 from runner.project.media import Media, open_media
 
@@ -91,8 +93,13 @@ async def get_media(request: Request) -> Response:
 
 
 def _read_media(request: Request) -> Response:
-    place = (request.path_params[name] for name in ("test_case_id", "folder", "path"))
-    media = open_media(services(request).settings.tasks_root, *place)
+    task, folder, path = (request.path_params[name] for name in ("test_case_id", "folder", "path"))
+    tasks_root = services(request).settings.tasks_root
+    try:
+        media = open_media(tasks_root, task, folder, path)
+    except NotFound:
+        check_media_kept(tasks_root, task, path)
+        raise
     return answer_from(media.file, lambda: media_response(request, media))
 
 

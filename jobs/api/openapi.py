@@ -60,6 +60,7 @@ ERRORS: Mapping[int, str] = {
     403: "a page of another origin may not do this",
     404: "there is no such thing",
     409: "that cannot be done now",
+    410: "the files of the run were pruned",
     413: "the body is too large",
     415: "the body is of a type that is not read here",
     416: "the file has no such part",

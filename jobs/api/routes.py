@@ -116,7 +116,7 @@ ENDPOINTS = (  # they are tried in this order, so those that are asked for most 
         RunsOfTaskQuery,
     ),
     endpoint("GET", "/test-runs/{run_id}/events", watch_run, {**STREAMED, 204: OVER}, [404]),
-    endpoint("GET", "/test-runs/{run_id}/log", get_log, LOGGED, [404, 416, 422], LogQuery),
+    endpoint("GET", "/test-runs/{run_id}/log", get_log, LOGGED, [404, 410, 416, 422], LogQuery),
     endpoint("GET", "/tasks", list_tasks, document_replies(Page[TaskDocument], "the tasks"), [404, 422], TaskListQuery),
     endpoint("GET", "/tasks/{test_case_id}", get_task, document_replies(TaskDocument, "the task"), [404]),
     endpoint(
@@ -143,7 +143,7 @@ ENDPOINTS = (  # they are tried in this order, so those that are asked for most 
         [422],
         FailuresQuery,
     ),
-    endpoint("GET", "/tasks/{test_case_id}/{folder}/{path:path}", get_media, PICTURE, [404, 416]),
+    endpoint("GET", "/tasks/{test_case_id}/{folder}/{path:path}", get_media, PICTURE, [404, 410, 416]),
     endpoint("GET", "/project", get_project, document_replies(ProjectDocument, "the project")),
     endpoint("GET", "/browser-types", get_browser_types, document_replies(BrowserTypes, "the settings")),
     endpoint(

@@ -99,6 +99,7 @@ class RunAcceptor:
         if earlier := self._earlier(key, request):
             return earlier
         original = find_run(self._files, run_id)
+        _refuse_pruned(original)
         if not self._can_be_replayed(original):
             raise NotPossible(f"Run '{original.run_id}' has not passed; only a run that passed can be replayed.")
         task = self._catalog.find(original.task_id)
@@ -171,6 +172,8 @@ class RunAcceptor:
                 folder.create(record_to_json(record))
                 return
             with task_lock(root, record.task_id):  # so that the original is not deleted in between
+                if record.original_run_id is not None:
+                    _refuse_pruned(show_record(self._files.folder(record.task_id, record.original_run_id)))
                 if self._files.identity(record.task_id, record.original_traversal_id) is None:
                     raise NotPossible(f"Run '{record.original_run_id}' has no file any more, so it cannot be replayed.")
                 folder.create(record_to_json(record))
@@ -205,7 +208,7 @@ class RunAcceptor:
 
     def _can_be_replayed(self, record: RunRecord) -> bool:
         """Whether the run passed, and its file is still there and whole."""
-        if not record.passed:
+        if not record.passed or record.artifacts:
             return False
         reading = self._files.read_unredacted(record.task_id, record.file_id)
         return reading.traversal is not None
@@ -231,6 +234,13 @@ class RunAcceptor:
             original_run_id=original.run_id,
             original_traversal_id=original.file_id,
         )
+
+
+def _refuse_pruned(original: RunRecord | None) -> None:
+    """Raise `NotPossible` if the files of a run that is to be replayed were deleted."""
+    if original is not None and original.artifacts:
+        message = f"The files of run '{original.run_id}' were deleted by `make prune`, so it cannot be replayed."
+        raise NotPossible(message)
 
 
 @contextmanager

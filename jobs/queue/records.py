@@ -1,13 +1,15 @@
 """Read and write the records of runs. The disk is the truth; Redis gets a copy. The first outcome that is recorded
 stays.
 
-`change_record` is the only function that changes a record. `close_run` records an outcome with it; that one is made by
+`change_record` is the only function that changes a record before its run is over; after that only `mark_pruned` does,
+and nothing of how it ended. `close_run` records an outcome with it; that one is made by
 `close_executed` (the CLI has ended), `close_interrupted` (it was killed together with its work-horse) or
 `close_unstarted` (it was never started).
 """
 
 import logging
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,21 +21,25 @@ from jobs.run.record import (
     Outcome,
     RunRecord,
     make_outcome,
+    pruned_record,
     record_from_json,
     record_of_file,
     record_to_json,
     task_in_record,
     unreadable_record,
 )
+from jobs.run.test_case import BrowserConfig, TestCase
 from jobs.run.verdict import CliResult, Interruption, interrupted_verdict, judge
-from runner.errors import NoSuchRun, OwnershipLost, RecordUnreadable
+from runner.errors import Gone, NoSuchRun, OwnershipLost, RecordUnreadable
 from runner.files import file_identity
-from runner.ids import RunId, TaskId, check_run_id
+from runner.ids import RunId, TaskId, check_run_id, parse_task_id, run_ids_in
 from runner.log import log_event
-from runner.project.adoption import adopted_file
+from runner.project.adoption import adopted_file, adopter
 from runner.project.run_files import RunFiles, is_abandoned
 from runner.project.run_folder import RunFolder
 from runner.project.traversal import Reading, traversal_to_json
+
+LONGEST_NAME = 255  # characters of the name of a file
 
 
 def read_record(folder: RunFolder) -> RunRecord | None:
@@ -71,6 +77,54 @@ def change_record(folder: RunFolder, owner_epoch: int, /, **changes: Any) -> Run
         if record.outcome is not None:
             folder.release()
     return record
+
+
+def mark_pruned(files: RunFiles, folder: RunFolder) -> None:
+    """Say in the record of a run that is over that its files were deleted, before they are. Nothing else changes, and
+    nothing at all if it says so already. Raises `OwnershipLost` if it is not over, `RecordUnreadable` and `OSError`."""
+    with folder.lock():
+        record = read_record(folder)
+        if record is None or record.outcome is None:
+            raise OwnershipLost(folder.run_id)
+        if record.artifacts is None:
+            reading = files.read_kept(folder, record.epoch) or files.read(folder.task_id, record.file_id)
+            marked = pruned_record(record, reading.traversal)
+            folder.write_record(record_to_json(marked, task_in_record(folder.read_record() or b"")))
+
+
+def create_pruned(
+    files: RunFiles, folder: RunFolder, test_case: TestCase, browser_config: BrowserConfig | None
+) -> None:
+    """Give a run made by hand the record that stays when its files are deleted, with the task as it is now, and without
+    secrets. Raises `OwnershipLost` if it is not over, and `OSError`."""
+    reading = files.read(folder.task_id, folder.run_id)
+    record = _record_of(folder, reading)
+    if record is None or record.outcome is None:
+        raise OwnershipLost(folder.run_id)
+    marked = msgspec.structs.replace(
+        pruned_record(record, reading.traversal), test_case=test_case, browser_config=browser_config
+    )
+    folder.create(record_to_json(marked))
+
+
+def check_kept(folder: RunFolder) -> None:
+    """See that the files of the run were not pruned. Raises `Gone`."""
+    record = show_record(folder)
+    if record is not None and record.artifacts:
+        raise Gone(
+            f"The pictures, recordings, steps and log of run '{folder.run_id}' were deleted by `make prune`, as "
+            "RUNS_KEEP_DAYS and RUNS_KEEP, or [retention_policy] of bugninja.toml, say; its record is kept."
+        )
+
+
+def check_media_kept(tasks_root: Path, task: str, path: str) -> None:
+    """The same for the run of a picture or recording of the task (texts from outside): its path begins with the ID of
+    the run, or of a file that the run has adopted."""
+    task_id = parse_task_id(task)
+    if task_id is None:
+        return
+    for file_id in run_ids_in(path.partition("/")[0][:LONGEST_NAME]):
+        check_kept(RunFolder(tasks_root, task_id, adopter(tasks_root, task_id, file_id) or file_id))
 
 
 def find_folder(files: RunFiles, text: str) -> RunFolder:
@@ -121,7 +175,10 @@ def find_run(files: RunFiles, text: str) -> RunRecord:
 
 def read_file_record(files: RunFiles, folder: RunFolder) -> RunRecord | None:
     """The record of a run made by hand, from its traversal; None if there is none. Its message may hold secrets."""
-    reading = files.read_unredacted(folder.task_id, folder.run_id)
+    return _record_of(folder, files.read_unredacted(folder.task_id, folder.run_id))
+
+
+def _record_of(folder: RunFolder, reading: Reading) -> RunRecord | None:
     abandoned = reading.modified is not None and is_abandoned(reading.modified)
     return record_of_file(folder.task_id, folder.run_id, reading, abandoned=abandoned)
 

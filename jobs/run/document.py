@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, structs
 
 from jobs.run.failure import Failure, failure_card
-from jobs.run.record import RunRecord
+from jobs.run.record import Artifacts, RunRecord
 from jobs.run.state import JobState, Origin, Reason, RunType, State, Trigger
 from jobs.run.steps import BrainStateDocument, brain_states
 from jobs.run.test_case import BrowserConfig, TestCase
@@ -91,6 +91,7 @@ class RunDocument(Struct, frozen=True):
     stale: Annotated[bool, Meta(description="whether Redis does not answer, so that this is from the disk alone")]
     progress: Progress
     failure: Annotated[Failure | None, Meta(description="null unless FAILED or ERROR")]
+    artifacts: Annotated[Artifacts | None, Meta(description="whether the files of the run were deleted; else null")]
     brain_states: list[BrainStateDocument]
 
 
@@ -125,6 +126,8 @@ def run_document(
     stop_requested: bool = False,
 ) -> RunDocument:
     """The document of a run. `log` has the last lines that its CLI printed, for the failure card."""
+    if record.artifacts:  # what is left of them is about to be deleted
+        reading, log = NOTHING_YET, ()
     verdict, traversal, outcome = state_of(record, job), reading.traversal, record.outcome
     started_at = record.started_at or record.queued_at
     finished_at = None if outcome is None else outcome.finished_at
@@ -152,8 +155,9 @@ def run_document(
         queue=queue if verdict.state is State.PENDING else None,
         stopping=stop_requested and not verdict.state.is_final,
         stale=job is JobState.UNKNOWN and not verdict.state.is_final,
-        progress=_progress(reading),
+        progress=_progress(record, reading),
         failure=_failure(record, verdict, traversal, log) if verdict.state.is_failure else None,
+        artifacts=record.artifacts,
         brain_states=brain_states(record.task_id, traversal, verdict.state),
     )
 
@@ -170,7 +174,10 @@ def _timing(record: RunRecord) -> Timing:
 
 def _failure(record: RunRecord, verdict: Verdict, traversal: Traversal | None, log: Sequence[str]) -> Failure:
     card, outcome = failure_card(record.task_id, traversal, verdict.message, log), record.outcome
-    return card if outcome is None else structs.replace(card, exit_code=outcome.exit_code, signal=outcome.signal)
+    if outcome is None:
+        return card
+    action, url = card.action or outcome.failed_action, card.url or outcome.failed_url
+    return structs.replace(card, action=action, url=url, exit_code=outcome.exit_code, signal=outcome.signal)
 
 
 def duration(started_at: datetime, finished_at: datetime | None) -> float | None:
@@ -178,7 +185,9 @@ def duration(started_at: datetime, finished_at: datetime | None) -> float | None
     return None if finished_at is None else max(0.0, (finished_at - started_at).total_seconds())
 
 
-def _progress(reading: Reading) -> Progress:
+def _progress(record: RunRecord, reading: Reading) -> Progress:
+    if record.artifacts and record.outcome is not None:
+        return Progress(record.outcome.passed_steps + record.outcome.failed_steps, None, None)
     thoughts = reading.traversal.brain_states if reading.traversal else ()
     return Progress(
         steps=len(thoughts) or len(reading.traversal.actions if reading.traversal else ()),

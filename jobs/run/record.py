@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from jobs.run.failure import failure_card
 from jobs.run.state import Origin, Reason, RunType, State, Trigger
 from jobs.run.steps import count_steps
 from jobs.run.test_case import BrowserConfig, TestCase
@@ -22,6 +23,7 @@ UNREAD = -1  # or that could not be read just now
 VERSION = 1  # of the record; a worker leaves one with a higher number alone
 UNPARSABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 Time = Annotated[datetime, Meta(tz=True)]
+Artifacts = Literal["pruned"]
 FileId = Annotated[RunId, Meta(pattern=RUN_ID_PATTERN)]
 
 
@@ -39,6 +41,10 @@ class Outcome(Struct, frozen=True):
     passed_steps: int = 0
     """Brain states (of a replay: actions) that passed."""
     failed_steps: int = 0
+    failed_action: str | None = None
+    """Of a failure: the kind of the action that broke."""
+    failed_url: str | None = None
+    """And the last page before that."""
 
 
 class RunRecord(Struct, frozen=True):
@@ -76,6 +82,8 @@ class RunRecord(Struct, frozen=True):
     warm: bool | None = None
     """Whether the CLI was forked from a process that had imported it; None if it was not started (yet)."""
     outcome: Outcome | None = None
+    artifacts: Artifacts | None = None
+    """Whether the files of the run were deleted, so that this record is all that is left of it."""
     version: int = VERSION
 
     @property
@@ -100,7 +108,7 @@ class RunRecord(Struct, frozen=True):
 
     @property
     def is_made_by_hand(self) -> bool:
-        """Whether the CLI was started by hand, so that there is no record of it on the disk."""
+        """Whether the CLI was started by hand, so that there is no record of it on the disk before it is pruned."""
         return self.origin is Origin.CLI
 
     @property
@@ -227,6 +235,7 @@ def make_outcome(
 ) -> Outcome:
     """The outcome with this verdict, and with the steps of the traversal counted."""
     passed_steps, failed_steps = count_steps(traversal, verdict.state)
+    broken = failure_card(TaskId(""), traversal, None, ()) if verdict.state.is_failure else None
     process_exit = None if result is None else result.exit
     return Outcome(
         state=verdict.state,
@@ -237,7 +246,18 @@ def make_outcome(
         signal=process_exit.signal if process_exit else None,
         passed_steps=passed_steps,
         failed_steps=failed_steps,
+        failed_action=broken.action if broken else None,
+        failed_url=broken.url if broken else None,
     )
+
+
+def pruned_record(record: RunRecord, traversal: Traversal | None) -> RunRecord:
+    """The record of a run that is over, marked as pruned. Of before there was what failed, that is added."""
+    outcome = record.outcome
+    if outcome is not None and outcome.state.is_failure and outcome.failed_action is None:
+        broken = failure_card(record.task_id, traversal, None, ())
+        outcome = msgspec.structs.replace(outcome, failed_action=broken.action, failed_url=broken.url)
+    return msgspec.structs.replace(record, outcome=outcome, artifacts="pruned")
 
 
 def has_final_word(record: RunRecord, reading: Reading) -> bool:

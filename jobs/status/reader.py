@@ -14,7 +14,7 @@ from anyio import to_thread
 from redis.asyncio import Redis as AsyncRedis
 
 from jobs.queue.job import NO_JOB, JobView, view_job
-from jobs.queue.records import find_folder, find_task, show_record
+from jobs.queue.records import check_kept, find_folder, find_task, show_record
 from jobs.run.document import newest, run_document, state_of
 from jobs.run.record import RunRecord, has_final_word, record_of_file
 from jobs.run.state import JobState
@@ -125,8 +125,12 @@ class RunReader:
         return await self._make_once(checked, paths, files, job)
 
     def open_log(self, run_id: str) -> BinaryIO:
-        """The run's log, open; empty if it is not there yet. Reads the disk. Raises `NotFound`."""
-        return find_folder(self._files, run_id).open_log()
+        """The run's log, open; empty if it is not there yet. Reads the disk. Raises `NotFound`, and `Gone` if
+        it was pruned."""
+        folder = find_folder(self._files, run_id)
+        if not is_there(folder.log):
+            check_kept(folder)
+        return folder.open_log()
 
     async def _find(self, run_id: RunId) -> Paths:
         """Where the run's files are, as far as that is known without reading them. Raises `NotFound`."""

@@ -1,27 +1,46 @@
-"""The files of one run, to be deleted for good."""
+"""The files of runs, to be deleted for good."""
 
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 from runner.files import is_in_place
-from runner.ids import RunId
-from runner.project.adoption import adoption_link
+from runner.ids import RunId, TaskId, run_ids_in
+from runner.project.media import FOLDERS
 from runner.project.run_folder import RunFolder
 from runner.project.traversal_name import traversal_run_id
 
 
-def files_of_run(folder: RunFolder, traversal_id: RunId) -> list[Path]:
-    """All that there is of a run beside its own folder: its traversal, screenshots and recordings.
+class TaskFiles:
+    """What the CLI has written for the runs of one task, as its folders are listed once: only names are kept."""
 
-    The folder is to be deleted last, since the run is known as long as it is there: who is interrupted can begin again.
-    """
-    task = folder.tasks_root / folder.task_id
-    found = [path for path in _children(task / "traversals") if traversal_run_id(path.name) == traversal_id]
-    found += [path for path in _children(task / "screenshots") if path.name in (folder.run_id, traversal_id)]
-    found += [path for path in _children(task / "videos") if traversal_id in path.name or folder.run_id in path.name]
-    found += [link] if (link := adoption_link(folder.tasks_root, folder.task_id, traversal_id)).is_symlink() else []
-    return found
+    def __init__(self, tasks_root: Path, task_id: TaskId) -> None:
+        self._task = tasks_root / task_id
+        self._names: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for path in _children(self._task / "traversals"):
+            self._names["traversals", traversal_run_id(path.name) or ""].append(path.name)
+        for path in _children(self._task / "screenshots"):
+            self._names["screenshots", path.name].append(path.name)
+        for path in _children(self._task / "videos"):
+            for run_id in run_ids_in(path.name):
+                self._names["videos", run_id].append(path.name)
+
+    def of_run(self, run_id: RunId, traversal_id: RunId) -> list[Path]:
+        """The traversal, the screenshots and the recordings of a run. None of a folder that is a link (by now)."""
+        ids = dict.fromkeys((run_id, traversal_id))
+        keys = [("traversals", traversal_id), *((kind, found) for kind in FOLDERS for found in ids)]
+        return [
+            self._task / folder / name
+            for folder, key in keys
+            if (folder, key) in self._names and is_in_place(self._task / folder)
+            for name in self._names[folder, key]
+        ]
+
+
+def all_but_record(folder: RunFolder) -> list[Path]:
+    """What is in the folder of a run beside its record."""
+    return [path for path in _children(folder.path) if path != folder.record]
 
 
 def size_of(path: Path) -> int:
