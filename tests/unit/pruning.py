@@ -5,6 +5,8 @@ import os
 import time
 from pathlib import Path
 
+from jobs.retention import Plan, Pruner
+from runner.ids import TaskId
 from runner.settings import DAY
 from tests.project import PASSED, VISIT, traversal_bytes
 from tests.unit.fake_stack import FakeStack
@@ -35,3 +37,20 @@ def old_runs(stack: FakeStack, task: str = "buy", hand: str = HAND, behaviour: s
     document["outcome"]["finished_at"] = "2025-01-01T00:00:00Z"
     record.write_text(json.dumps(document))
     return ours
+
+
+def planned(stack: FakeStack, **settings: str) -> tuple[Pruner, list[Plan]]:
+    """What is to be deleted, by default the files of runs that are older than 30 days."""
+    pruner = Pruner(stack.project.settings(**(settings or {"RUNS_KEEP_DAYS": "30"})))
+    return pruner, pruner.plans(time.time())
+
+
+def prune(stack: FakeStack, **settings: str) -> set[str]:
+    """Do it at once; the IDs of the runs."""
+    pruner, plans = planned(stack, **settings)
+    return do(stack, pruner, plans)
+
+
+def do(stack: FakeStack, pruner: Pruner, plans: list[Plan]) -> set[str]:
+    """Do this; the IDs of the runs for which it could be done."""
+    return {plan.run.run_id for plan in pruner.prune(TaskId("buy"), plans, stack.redis)}
