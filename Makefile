@@ -27,7 +27,7 @@ mutants: $(VENV)/installed  ## change FILE=jobs/queue/records.py in many small w
 	python -m pip install --quiet --constraint constraints.txt --editable ".[mutants]"
 	python -m tests.mutants $(FILE)
 
-prune: install  ## show which runs RUNS_KEEP_DAYS and RUNS_KEEP would delete; with YES=1, delete them
+prune: install  ## show what old runs would lose (files, then records); with YES=1, delete it
 	@python -m jobs.stack run python -m jobs.prune $(if $(YES),--yes)
 
 soak: $(VENV)/installed  ## kill everything, at random and then at each step, and see that no run is lost

@@ -17,7 +17,7 @@ from jobs.queue.job import delete_job
 from jobs.queue.records import create_pruned, mark_pruned, read_file_record, show_record
 from jobs.run.record import RunRecord
 from jobs.run.state import Reason, State
-from jobs.status.history import current_task
+from jobs.status.row import current_task
 from runner.errors import OwnershipLost, RecordUnreadable
 from runner.ids import RunId, TaskId
 from runner.log import log_event

@@ -152,7 +152,7 @@ def _statistics(connection: Connection, tasks: Set[TaskId], last: int) -> list[T
     runs: dict[str, list[EndedRun]] = defaultdict(list)
     values = {"last": enough, "task": min(tasks) if len(tasks) == 1 else None}
     for task, *run, warm in connection.execute(VERDICTS, values):
-        runs[task].append(EndedRun(*run, None if warm is None else bool(warm)))
+        runs[task].append(EndedRun._make([*run, None if warm is None else bool(warm)]))
     found = []
     for task in sorted(tasks):
         passed = [run for run in runs[task] if run.passed]

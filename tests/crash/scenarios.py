@@ -138,7 +138,7 @@ class StopRunning(StopWaiting):
 
 
 class Prune(Scenario):
-    """The command deletes the older one of two runs."""
+    """The command deletes the files of the older one of two runs."""
 
     kinds: tuple[str, ...] = ("prune",)
     environ = MappingProxyType({"RUNS_KEEP": "1"})
@@ -155,13 +155,14 @@ class Prune(Scenario):
         arena.prune()
 
     def after(self, arena: Arena) -> None:
-        gone = arena.accepted.pop(0)
-        arena.pruned.append(gone)
+        pruned = arena.accepted[0]
+        arena.pruned.append(pruned)
         assert arena.prune() == 0
-        assert arena.stack.call("GET", f"/test-runs/{gone}").status == 404
-        assert not arena.stack.redis.exists(f"rq:job:{gone}")
-        left = [path for path in arena.task.rglob("*") if gone in str(path) and ".gone-" not in str(path)]
-        assert not left, left
+        document = arena.stack.call("GET", f"/test-runs/{pruned}").body
+        assert (document["current_state"], document["artifacts"]) == ("FINISHED", "pruned")
+        assert not arena.stack.redis.exists(f"rq:job:{pruned}")
+        left = [path for path in arena.task.rglob("*") if pruned in str(path) and path.is_file()]
+        assert left == [arena.task / "runs" / pruned / "run.json"], left
 
 
 class AdoptEarly(Scenario):

@@ -146,7 +146,9 @@ def check_truth(arena: Arena, ends: dict[str, dict[str, object]]) -> None:
 
 
 def expected_state(arena: Arena, run_id: str) -> str:
-    """What the run's own file says, or the one that it has adopted."""
+    """What the run's own file says, or the one that it has adopted; one whose files are pruned had passed."""
+    if run_id in arena.pruned:
+        return "FINISHED"
     file_id = STRANGER if adopted_by(arena) == run_id else run_id
     files = list((arena.task / "traversals").glob(f"traverse_*_{file_id}.json"))
     status = json.loads(files[0].read_bytes())["status"] if files else None

@@ -1,5 +1,6 @@
 """The whole flow in one process: a fake Redis and RQ's burst worker, but a real CLI process."""
 
+from contextlib import suppress
 from typing import Any
 
 import fakeredis
@@ -12,6 +13,7 @@ from app import create_app
 from jobs.services import Services
 from jobs.worker.recover import Recovery
 from jobs.worker.worker import RunWorker
+from runner.errors import ProjectGone
 from runner.project.run_files import RunFiles
 from runner.settings import Settings
 from tests.project import Project
@@ -24,9 +26,7 @@ class FakeStack:
         self,
         project: Project,
         server: fakeredis.FakeServer | None = None,
-        fresh_seconds: float = 0.0,
     ) -> None:
-        """`fresh_seconds` is 0, so that everything that a test puts on the disk is listed at once."""
         self.project = project
         self._recovery: WholeRecovery | None = None
         self.settings = project.settings()
@@ -35,12 +35,11 @@ class FakeStack:
         reader = fakeredis.FakeAsyncRedis(server=self.server)
 
         def build(settings: Settings) -> Services:
-            self.services = Services.build(settings, self.redis, reader, fresh_seconds=fresh_seconds)
+            self.services = Services.build(settings, self.redis, reader)
             return self.services
 
-        self.client = TestClient(
-            create_app(self.settings, build), "http://127.0.0.1:8000", raise_server_exceptions=False
-        )
+        self.client = UpToDate(create_app(self.settings, build), "http://127.0.0.1:8000", raise_server_exceptions=False)
+        self.client.stack = self
 
     def post(self, task: str, config: str | None = None, prefix: str = "") -> Any:
         return self.client.post(f"{prefix}/test-runs/execute-configuration/{task}/{config or f'{task}_default'}")
@@ -84,6 +83,17 @@ class FakeStack:
         response = self.client.get(f"/test-runs/{run_id}")
         assert response.status_code == 200, response.text
         return response.json()
+
+
+class UpToDate(TestClient):
+    """A client whose GETs are answered when everything that a test has put on the disk has been read."""
+
+    stack: FakeStack
+
+    def get(self, *arguments: Any, **options: Any) -> Any:
+        with suppress(ProjectGone):
+            self.stack.services.lists.projection.sweep()
+        return super().get(*arguments, **options)
 
 
 class InlineWorker(RunWorker):
