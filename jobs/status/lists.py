@@ -34,7 +34,7 @@ SORTED = """SELECT id FROM (
     ORDER BY queued_at {order}, id {order} LIMIT :size OFFSET :offset"""
 ITEMS = f"""SELECT run_id, state, reason, queued_at, started_at, finished_at, passed_steps, failed_steps, run_type,
         origin, trigger, labels, test_case, browser_config
-    FROM runs JOIN {WITH_CASES} ON groups.id = group_id
+    FROM {WITH_CASES} JOIN runs ON groups.id = group_id
     WHERE runs.id IN (SELECT value FROM json_each(:ids)) ORDER BY queued_at {{order}}, runs.id {{order}}"""
 
 

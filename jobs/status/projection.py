@@ -115,13 +115,15 @@ class Projection:
         statement = "SELECT run_id FROM groups JOIN runs ON group_id = groups.id WHERE state = 'PENDING' LIMIT 1000"
         return [run_id for (run_id,) in self._query(statement)]
 
-    def sweep(self) -> None:
-        """Read what has changed on the disk; one process at a time does it for all. Raises `ProjectGone`."""
+    def sweep(self) -> bool:
+        """Read what has changed on the disk; whether no other process is just doing it for all. Raises
+        `ProjectGone`."""
         self.database.check_replaced()
         self.check_project()
         with self.database.exclusive() as is_alone:
             if is_alone:
                 self._sweep()
+        return is_alone
 
     def _sweep(self) -> None:
         tasks = [*self._files.task_ids()]

@@ -17,6 +17,7 @@ from runner.errors import ProjectGone
 from runner.project.run_files import RunFiles
 from runner.settings import Settings
 from tests.project import Project
+from tests.waiting import wait_for
 
 
 class FakeStack:
@@ -92,7 +93,7 @@ class UpToDate(TestClient):
 
     def get(self, *arguments: Any, **options: Any) -> Any:
         with suppress(ProjectGone):
-            self.stack.services.lists.projection.sweep()
+            wait_for(self.stack.services.lists.projection.sweep, 10)
         return super().get(*arguments, **options)
 
 

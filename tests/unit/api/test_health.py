@@ -4,6 +4,8 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import fakeredis
 import pytest
@@ -50,7 +52,9 @@ def client_of(project: Project, settings: dict[str, str], reading: AsyncRedis | 
 
     def connect(found: Settings) -> Services:
         reader = reading or fakeredis.FakeAsyncRedis(server=server)
-        return Services.build(found, fakeredis.FakeRedis(server=server), reader, numbers=lambda: numbers)
+        built = Services.build(found, fakeredis.FakeRedis(server=server), reader)
+        statistics: Any = SimpleNamespace(numbers=lambda: numbers)
+        return built._replace(statistics=statistics)
 
     with TestClient(create_app(project.settings(**settings), connect), "http://127.0.0.1:8000") as client:
         yield client

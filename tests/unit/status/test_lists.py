@@ -1,13 +1,11 @@
 """Lists of runs."""
 
-import gc
 import shutil
 from pathlib import Path
-from weakref import ref
 
 import pytest
 
-from tests.project import FAULT, PASSED, VISIT, Project, traversal_bytes
+from tests.project import FAULT, PASSED, VISIT, traversal_bytes
 from tests.unit.fake_stack import FakeStack
 from tests.unit.runs import (
     DAY,
@@ -18,36 +16,6 @@ from tests.unit.runs import (
     listed,
     write_run,
 )
-
-
-def check_a_page_whose_index_stays_fresh(stack: FakeStack, folder: Path) -> None:
-    assert ids(listed(stack)) == [by_hand("a")]
-    assert [item["current_state"] for item in listed(stack)["items"]] == ["RUNNING"]
-    write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT, PASSED], "SUCCESSFUL"))
-    assert [item["current_state"] for item in listed(stack)["items"]] == ["FINISHED"]
-    write_run(folder, "20260101_090000", by_hand("b"), traversal_bytes([PASSED], "SUCCESSFUL"))
-    assert ids(listed(stack)) == [by_hand("a")], "one more is not looked for each time"
-    run_id = stack.post("buy").json()["id"]
-    assert ids(listed(stack)) == [run_id, by_hand("b"), by_hand("a")], "but after a start it is"
-
-
-def test_a_run_on_a_page_is_never_older_than_itself(project: Project) -> None:
-    folder = project.add_task("buy")
-    write_run(folder, STAMP, by_hand("a"), traversal_bytes([VISIT]))
-    stack = FakeStack(project, fresh_seconds=3600.0)
-    with stack.client:
-        check_a_page_whose_index_stays_fresh(stack, folder)
-
-
-def test_cached_pages_keep_no_old_index_alive(stack: FakeStack) -> None:
-    folder = stack.project.add_task("buy")
-    indexes = []
-    for number in range(5):
-        write_run(folder, STAMP, by_hand(f"{number}"), traversal_bytes([PASSED], "SUCCESSFUL"))
-        listed(stack, f"?search={number}")
-        indexes.append(ref(stack.services.lists.history.known))
-    gc.collect()
-    assert [index() is None for index in indexes] == [True, True, True, True, False]
 
 
 def test_a_run_made_by_hand_is_listed_again_when_its_file_changed_after_its_end(stack: FakeStack) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
+from jobs.status.row import read_row
 from runner.project.traversal import Traversal, parse_traversal
 from runner.redaction import Redactor
 from runner.secrets import SecretNames
@@ -80,23 +82,25 @@ def test_a_file_that_is_half_written_leaves_the_last_good_steps(stack: FakeStack
     assert stack.get(by_hand("a"))["progress"]["steps"] == 3
 
 
-def test_filling_the_index_delays_no_get_of_a_run(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from jobs.status.entry import EntryReader
-
+def test_reading_all_runs_delays_no_get_of_one(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = project.add_task("buy")
     write_run(folder, STAMP, by_hand("a"), traversal_bytes([PASSED], "SUCCESSFUL"))
-    go_on, read = threading.Event(), EntryReader.read
+    go_on = threading.Event()
 
     def slow(*arguments: Any) -> Any:
         go_on.wait(20)
-        return read(*arguments)
+        return read_row(*arguments)
 
-    monkeypatch.setattr(EntryReader, "read", slow)
+    monkeypatch.setattr("jobs.status.projection.read_row", slow)
     stack = FakeStack(project)
     with stack.client:
-        assert stack.get(by_hand("a"))["current_state"] == "FINISHED"
+        shown = TestClient.get(stack.client, f"/test-runs/{by_hand('a')}").json()
+        assert shown["current_state"] == "FINISHED"
+        page = TestClient.get(stack.client, "/test-runs").json()
+        assert (page["items"], page["indexing"]) == ([], {"done": 0, "total": 1})
         go_on.set()
-        assert ids(listed(stack)) == [by_hand("a")]
+        page = listed(stack)
+        assert (ids(page), page["indexing"]) == ([by_hand("a")], None)
 
 
 def test_without_redis_a_run_is_read_from_the_disk_and_marked_stale(stack: FakeStack) -> None:
