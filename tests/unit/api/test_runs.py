@@ -55,6 +55,7 @@ def test_a_run_is_accepted_executed_and_shown_under_one_id(stack: FakeStack) -> 
         "stale": False,
         "progress": {"steps": 0, "last_goal": None, "updated_at": None},
         "failure": None,
+        "artifacts": None,
         "brain_states": [],
     }  # fmt: skip
     stack.work()
