@@ -65,8 +65,9 @@ def test_a_restarted_stack_knows_pruned_runs_and_leaves_them_alone(stack: FakeSt
 @pytest.mark.parametrize("older", [False, True], ids=["with details", "of an earlier version"])
 def test_what_failed_is_still_told(stack: FakeStack, older: bool) -> None:
     ours = old_runs(stack, behaviour="print:hello visit fail")
+    outcome = json.loads(run_folder(stack, ours).record.read_bytes())["outcome"]
+    assert (outcome["failed_action"], outcome["failed_url"]) == ("done", "http://127.0.0.1:1/")
     if older:
-        outcome = json.loads(run_folder(stack, ours).record.read_bytes())["outcome"]
         change_record(stack, ours, outcome={key: outcome[key] for key in outcome if not key.startswith("failed_")} | {"failed_steps": outcome["failed_steps"]})  # fmt: skip
     before = stack.get(ours)["failure"]
     assert (before["action"], before["url"]) == ("done", "http://127.0.0.1:1/")
