@@ -3,9 +3,12 @@
 `tell` names a run that has changed, and `catch_up` reads it. `sweep` finds what was not told.
 """
 
+import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from sqlite3 import Connection
@@ -19,6 +22,7 @@ from jobs.status.row import look, read_row
 from jobs.status.table import RunTable
 from runner.files import file_identity
 from runner.ids import RunId, TaskId
+from runner.log import log_event
 from runner.project.catalog import TaskCatalog
 from runner.project.listings import tick
 from runner.project.run_files import RunFiles
@@ -130,8 +134,10 @@ class Projection:
         if self.indexing() is not None:
             total = sum(len(self._files.list_runs(task)) + len(self._files.list_traversals(task)) for task in tasks)
             self._indexing = Indexing(0, total)
+            self.database.write(self._note_progress)
         for task_id in tasks:
-            self._sweep_task(task_id)
+            with self._logging_faults(task=task_id):
+                self._sweep_task(task_id)
         gone = self._places("name NOT IN (SELECT value FROM json_each(?))", encode(tasks))
         unsettled = self._places("seen IS NOT NULL OR group_id IS NULL")
         changed = [at for at in unsettled if at.is_unlisted or at.seen != look(self._files, *at[:3])]
@@ -197,15 +203,29 @@ class Projection:
     def _write(self, places: list[Place], connection: Connection) -> None:
         table = RunTable(connection, self._files, self._catalog)
         for task_id, run_id, file, *_ in places:
-            row = read_row(self._files, task_id, run_id, file)
-            if row is None:
-                table.delete(task_id, run_id)
-            else:
-                table.put(task_id, row)
+            with self._logging_faults(task=task_id, run=run_id):
+                row = read_row(self._files, task_id, run_id, file)
+                if row is None:
+                    table.delete(task_id, run_id)
+                else:
+                    table.put(task_id, row)
         table.finish()
         if self._indexing is not None:
             self._indexing = Indexing(self._indexing.done + len(places), self._indexing.total)
-            connection.execute("UPDATE meta SET value = ? WHERE key = 'indexing'", (encode(self._indexing),))
+            self._note_progress(connection)
+
+    @contextmanager
+    def _logging_faults(self, **what: str) -> Iterator[None]:
+        """Go on with the next, if it is no fault of the database."""
+        try:
+            yield
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # noqa: BLE001
+            log_event("not_indexed", level=logging.ERROR, **what, error=repr(error))
+
+    def _note_progress(self, connection: Connection) -> None:
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'indexing'", (encode(self._indexing),))
 
     def _affected(self, run_id: RunId, told: Place | None) -> Iterator[Place]:
         """Where this run is; if a traversal was told, also the run that has adopted it."""

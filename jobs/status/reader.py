@@ -136,7 +136,9 @@ class RunReader:
         """Where the run's files are, as far as that is known without reading them. Raises `NotFound`."""
         places = self._projection.places(run_id)
         if len(places) == 1:
-            return self._paths(self._files.folder(places[0].task_id, run_id), run_id, places[0].file)
+            paths = self._paths(self._files.folder(places[0].task_id, run_id), run_id, places[0].file)
+            if self._stat(paths).exist:
+                return paths
         task_id = await to_thread.run_sync(self._search, run_id) or await self._find_in_redis(run_id)
         return self._paths(self._files.folder(task_id, run_id), run_id)
 

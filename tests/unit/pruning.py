@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from jobs.retention import Plan, Pruner
-from runner.ids import TaskId
+from runner.ids import RunId, TaskId
 from runner.settings import DAY
 from tests.project import PASSED, VISIT, traversal_bytes
 from tests.unit.fake_stack import FakeStack
@@ -36,6 +36,7 @@ def old_runs(stack: FakeStack, task: str = "buy", hand: str = HAND, behaviour: s
     document = json.loads(record.read_bytes())
     document["outcome"]["finished_at"] = "2025-01-01T00:00:00Z"
     record.write_text(json.dumps(document))
+    stack.services.lists.projection.tell(RunId(ours))  # nothing else looks for changes of a run that is over
     return ours
 
 

@@ -51,7 +51,10 @@ def guarded(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestC
 
 def test_only_known_origins_may_read_the_answers(stack: FakeStack) -> None:
     def allowed(origin: str) -> str | None:
-        return stack.client.get("/health", headers={"Origin": origin}).headers.get("access-control-allow-origin")
+        found: str | None = stack.client.get("/health", headers={"Origin": origin}).headers.get(
+            "access-control-allow-origin"
+        )
+        return found
 
     assert allowed("http://localhost:5173") == "http://localhost:5173"
     assert allowed("http://evil.example") is None

@@ -5,6 +5,7 @@ import shutil
 from tests.project import FAULT, PASSED, traversal_bytes
 from tests.unit.fake_stack import FakeStack
 from tests.unit.runs import STAMP, listed, run_folder, write_run
+from tests.waiting import wait_for
 
 
 def copy_task(stack: FakeStack, name: str, *, keep: bool = True) -> None:
@@ -80,4 +81,4 @@ def test_a_file_that_was_named_as_a_run_is_one_when_that_is_deleted(buy: FakeSta
     write_run(buy.project.add_task("aaa"), STAMP, over, traversal_bytes([PASSED], "SUCCESSFUL"))
     assert places(buy) == {("buy", over, "FINISHED")}
     shutil.rmtree(buy.settings.tasks_root / "buy")
-    assert places(buy) == {("aaa", over, "FINISHED")}
+    wait_for(lambda: places(buy) == {("aaa", over, "FINISHED")})

@@ -137,6 +137,7 @@ def test_a_file_that_a_running_run_is_about_to_adopt_is_not_listed_meanwhile(sta
     write_run(folder, "20260101_080000", by_hand("a"), traversal_bytes([VISIT]), age=-1)
     assert ids(listed(stack)) == [run_id]
     change_record(stack, run_id, traversal_id=run_id)
+    write_run(folder, "20260101_080001", run_id, traversal_bytes([VISIT]))
     assert sorted(ids(listed(stack))) == sorted([run_id, by_hand("a")])
 
 
