@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from sqlite3 import (
     SQLITE_CANTOPEN,
@@ -65,12 +66,13 @@ class Database:
         return self._times_opened, number
 
     def read(self, action: Callable[[Connection], T]) -> T:
-        """What `action` returns."""
-        return self._repairing(lambda opened: self._use(opened, action))
+        """What `action` returns, which sees one state of the file."""
+        return self._repairing(lambda opened: self._use(opened, partial(_transact, "BEGIN", action)))
 
     def write(self, action: Callable[[Connection], T]) -> T:
         """The same in a transaction, which others see as a whole or not at all."""
-        return self.read(lambda connection: _transact(connection, action))
+        write = partial(_transact, "BEGIN IMMEDIATE", action)
+        return self._repairing(lambda opened: self._use(opened, write))
 
     def check_replaced(self) -> None:
         """Open the file anew if it was deleted or replaced meanwhile."""
@@ -197,8 +199,8 @@ def _marks(connection: Connection) -> tuple[int, str]:
     return version, project
 
 
-def _transact(connection: Connection, action: Callable[[Connection], T]) -> T:
-    connection.execute("BEGIN IMMEDIATE")
+def _transact(begin: str, action: Callable[[Connection], T], connection: Connection) -> T:
+    connection.execute(begin)
     try:
         result = action(connection)
     except BaseException:

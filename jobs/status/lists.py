@@ -26,16 +26,18 @@ WITH_CASES = """groups JOIN tasks ON tasks.id = groups.task
 GROUPS = f"SELECT groups.id, n, instr(search, :search) OR instr(name, :search) FROM {WITH_CASES} WHERE n > 0 AND "
 BY_ID = "SELECT id, group_id FROM runs WHERE run_id >= :search AND run_id < :search || '~'"
 CHOSEN = "(group_id IN (SELECT value FROM json_each(:groups)) OR runs.id IN (SELECT value FROM json_each(:single)))"
-PASSING = "SELECT runs.id FROM {} ORDER BY {}.queued_at {order}, runs.id {order} LIMIT :size OFFSET :offset"
+PASSING = "SELECT runs.id FROM {} ORDER BY {} LIMIT :size OFFSET :offset"
 SORTED = """SELECT id FROM (
-        SELECT best.id, best.queued_at FROM json_each(:groups) JOIN runs AS best ON best.id IN (
-            SELECT id FROM runs WHERE group_id = value AND {} ORDER BY queued_at {order}, id {order} LIMIT :reach)
-        UNION ALL SELECT id, queued_at FROM runs WHERE id IN (SELECT value FROM json_each(:single)) AND {})
-    ORDER BY queued_at {order}, id {order} LIMIT :size OFFSET :offset"""
-ITEMS = f"""SELECT run_id, state, reason, queued_at, started_at, finished_at, passed_steps, failed_steps, run_type,
-        origin, trigger, labels, test_case, browser_config
+        SELECT best.id, best.queued_at, best.group_id FROM json_each(:groups) JOIN runs AS best ON best.id IN (
+            SELECT id FROM runs WHERE group_id = value AND {where} ORDER BY queued_at {way}, id {way} LIMIT :reach)
+        UNION ALL
+        SELECT id, queued_at, group_id FROM runs WHERE id IN (SELECT value FROM json_each(:single)) AND {where})
+    ORDER BY {order} LIMIT :size OFFSET :offset"""
+ORDERS = {"runs": "queued_at {0}, group_id {0}, id {0}", "labels": "labels.queued_at {0}, run {0}"}
+ITEMS = f"""SELECT runs.id, run_id, state, reason, queued_at, started_at, finished_at, passed_steps, failed_steps,
+        run_type, origin, trigger, labels, test_case, browser_config
     FROM {WITH_CASES} JOIN runs ON groups.id = group_id
-    WHERE runs.id IN (SELECT value FROM json_each(:ids)) ORDER BY queued_at {{order}}, runs.id {{order}}"""
+    WHERE runs.id IN (SELECT value FROM json_each(:ids))"""
 
 
 class RunPage(Page[RunItem], frozen=True):
@@ -95,15 +97,15 @@ def find_page(connection: Connection, query: RunListQuery, task_id: TaskId | Non
         (total,) = connection.execute(f"SELECT count(*) FROM {_source(wanted)}", values).fetchone()
     offset = (query.page - 1) * query.page_size
     size = max(0, min(query.page_size, total - offset))
-    is_newest_first = query.sort_order == "desc"
-    from_end = total - offset - size
-    is_turned = from_end < offset
-    order = "DESC" if is_newest_first != is_turned else "ASC"
-    values |= {"size": size, "offset": min(offset, from_end), "reach": min(offset, from_end) + size}
-    statement = _order(wanted, total, len(sizes), values["reach"], _count(connection)).format(order=order)
+    is_turned = total - offset - size < offset
+    skipped = total - offset - size if is_turned else offset
+    values |= {"size": size, "offset": skipped, "reach": skipped + size}
+    way = "DESC" if (query.sort_order == "desc") != is_turned else "ASC"
+    statement = _statement(wanted, way, total, len(sizes) * values["reach"], _count(connection) * values["reach"])
     ids = [run for (run,) in connection.execute(statement, values)] if size else []
-    rows = connection.execute(ITEMS.format(order="DESC" if is_newest_first else "ASC"), {"ids": encode(ids)})
-    return RunPage(**paging(total, query.page, query.page_size), items=[_item(*row) for row in rows])
+    items = {row[0]: _item(*row[1:]) for row in connection.execute(ITEMS, {"ids": encode(ids)})}
+    in_order = [items[run] for run in (reversed(ids) if is_turned else ids)]
+    return RunPage(**paging(total, query.page, query.page_size), items=in_order)
 
 
 def _found_by_id(connection: Connection, search: str, groups: Set[int]) -> list[int]:
@@ -119,13 +121,13 @@ def _source(wanted: Conditions) -> str:
     return f"{table} WHERE {CHOSEN} AND {wanted.runs}"
 
 
-def _order(wanted: Conditions, total: int, groups: int, reach: int, every: int) -> str:
-    """How the runs of the page are found quickest: pass over all that come before it, or sort the first of each
+def _statement(wanted: Conditions, way: str, total: int, sorted_runs: int, passed_runs: int) -> str:
+    """How the runs of the page are found quickest: pass over all that come before it, or sort the first ones of each
     group."""
-    passing = every * reach / max(total, 1)
-    if wanted.source == "labels" or passing < SORTING * min(total, groups * reach):
-        return PASSING.format(_source(wanted), wanted.source, order="{order}")
-    return SORTED.format(wanted.runs, wanted.runs, order="{order}")
+    order = ORDERS[wanted.source].format(way)
+    if wanted.source == "labels" or passed_runs / max(total, 1) < SORTING * min(total, sorted_runs):
+        return PASSING.format(_source(wanted), order)
+    return SORTED.format(where=wanted.runs, way=way, order=order)
 
 
 def _count(connection: Connection) -> int:

@@ -135,13 +135,14 @@ class Projection:
             total = sum(len(self._files.list_runs(task)) + len(self._files.list_traversals(task)) for task in tasks)
             self._indexing = Indexing(0, total)
             self.database.write(self._note_progress)
+        unsettled = self._places("seen IS NOT NULL") + self._places("group_id IS NULL")
+        self._update(at for at in unsettled if at.is_unlisted or at.seen != look(self._files, *at[:3]))
         for task_id in tasks:
             with self._logging_faults(task=task_id):
                 self._sweep_task(task_id)
-        gone = self._places("name NOT IN (SELECT value FROM json_each(?))", encode(tasks))
-        unsettled = self._places("seen IS NOT NULL OR group_id IS NULL")
-        changed = [at for at in unsettled if at.is_unlisted or at.seen != look(self._files, *at[:3])]
-        self._update([*gone, *changed])
+        for (task_id,) in self._query("SELECT name FROM tasks"):
+            if task_id not in tasks:
+                self._update([*self._news(task_id, set(), {})])
         if self._indexing is not None and not self._is_ending:
             self._indexing = None
             self.database.write(lambda it: it.execute("DELETE FROM meta WHERE key = 'indexing'"))

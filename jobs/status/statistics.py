@@ -52,7 +52,7 @@ STREAK = """
         min((SELECT min(queued_at) FROM runs WHERE group_id = groups.id AND queued_at > :after))
     FROM groups JOIN tasks ON tasks.id = task WHERE name = :task AND state = :state AND n > 0"""
 FIRST = """
-    SELECT run_id, finished_at FROM tasks JOIN groups ON task = tasks.id JOIN runs ON group_id = groups.id
+    SELECT run_id, finished_at FROM tasks JOIN groups ON groups.task = tasks.id JOIN runs ON group_id = groups.id
     WHERE name = :task AND state = :state AND queued_at = :first"""
 FAILURES = """
     SELECT fingerprint, count(*), min(finished_at), max(finished_at), json_group_array(DISTINCT name), run_id, name,
