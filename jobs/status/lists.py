@@ -1,6 +1,6 @@
 """Pages of runs, out of the rows. The filters choose groups of runs that are alike, whose sizes are known."""
 
-from collections.abc import Callable, Hashable, Set
+from collections.abc import Callable, Hashable, Iterable, Set
 from functools import partial
 from sqlite3 import Connection
 from typing import Any, NamedTuple
@@ -23,9 +23,11 @@ SORTING = 4  # times as long as to pass over a run
 
 WITH_CASES = """groups JOIN tasks ON tasks.id = groups.task
     JOIN cases ON cases.id = CASE groups.case_id WHEN 0 THEN tasks.case_id ELSE groups.case_id END"""
-GROUPS = f"SELECT groups.id, n, instr(search, :search) OR instr(name, :search) FROM {WITH_CASES} WHERE n > 0 AND "
+GROUPS = "SELECT groups.id, n, {} FROM {} WHERE n > 0 AND {}"
+IS_NAMED = "instr(search, :search) OR instr(name, :search)"
 BY_ID = "SELECT id, group_id FROM runs WHERE run_id >= :search AND run_id < :search || '~'"
-CHOSEN = "(group_id IN (SELECT value FROM json_each(:groups)) OR runs.id IN (SELECT value FROM json_each(:single)))"
+LISTED = "group_id IS NOT NULL"  # all runs
+CHOSEN = f"{LISTED} AND (substr(:mask, group_id, 1) = x'01' OR runs.id IN (SELECT value FROM json_each(:single)))"
 PASSING = "SELECT runs.id FROM {} ORDER BY {} LIMIT :size OFFSET :offset"
 SORTED = """SELECT id FROM (
         SELECT best.id, best.queued_at, best.group_id FROM json_each(:groups) JOIN runs AS best ON best.id IN (
@@ -55,6 +57,11 @@ class Conditions(NamedTuple):
     source: str
     """The table that has the order."""
     values: dict[str, Any]
+
+    @property
+    def table(self) -> str:
+        """That table with all columns of the runs."""
+        return "labels JOIN runs ON runs.id = run" if self.source == "labels" else "runs INDEXED BY runs_by_time"
 
 
 def conditions(query: RunListQuery, task_id: TaskId | None, labels: Labels) -> Conditions:
@@ -88,20 +95,25 @@ def _all(chosen: dict[str, object]) -> str:
 def find_page(connection: Connection, query: RunListQuery, task_id: TaskId | None, labels: Labels) -> RunPage:
     """The page of runs that match the query, newest first. Walks from the end that is nearer."""
     wanted = conditions(query, task_id, labels)
-    groups = connection.execute(GROUPS + wanted.groups, wanted.values).fetchall()
-    sizes = {group: size for group, size, is_named in groups if is_named or not query.search}
+    named = (IS_NAMED, WITH_CASES) if query.search else ("1", "groups")
+    groups = connection.execute(GROUPS.format(*named, wanted.groups), wanted.values).fetchall()
+    sizes = {group: size for group, size, is_named in groups if is_named}
     single = _found_by_id(connection, query.search, {group for group, *_ in groups} - sizes.keys())
-    values = {**wanted.values, "groups": encode([*sizes]), "single": encode(single)}
+    chosen = LISTED if len(sizes) == len(groups) and wanted.groups == "1" else CHOSEN
+    source = f"{wanted.table} WHERE {chosen} AND {wanted.runs}"
+    values = {**wanted.values, "groups": encode([*sizes]), "mask": _mask(sizes), "single": encode(single)}
     total = sum(sizes.values()) + len(single)
     if wanted.runs != "1":
-        (total,) = connection.execute(f"SELECT count(*) FROM {_source(wanted)}", values).fetchone()
+        (total,) = connection.execute(f"SELECT count(*) FROM {source}", values).fetchone()
     offset = (query.page - 1) * query.page_size
     size = max(0, min(query.page_size, total - offset))
     is_turned = total - offset - size < offset
     skipped = total - offset - size if is_turned else offset
     values |= {"size": size, "offset": skipped, "reach": skipped + size}
     way = "DESC" if (query.sort_order == "desc") != is_turned else "ASC"
-    statement = _statement(wanted, way, total, len(sizes) * values["reach"], _count(connection) * values["reach"])
+    statement = _statement(
+        wanted, source, way, total, len(sizes) * values["reach"], _count(connection) * values["reach"]
+    )
     ids = [run for (run,) in connection.execute(statement, values)] if size else []
     items = {row[0]: _item(*row[1:]) for row in connection.execute(ITEMS, {"ids": encode(ids)})}
     in_order = [items[run] for run in (reversed(ids) if is_turned else ids)]
@@ -115,18 +127,20 @@ def _found_by_id(connection: Connection, search: str, groups: Set[int]) -> list[
     return [run for run, group in connection.execute(BY_ID, {"search": search.casefold()}) if group in groups]
 
 
-def _source(wanted: Conditions) -> str:
-    """The runs that match, one by one."""
-    table = "labels JOIN runs ON runs.id = run" if wanted.source == "labels" else "runs INDEXED BY runs_by_time"
-    return f"{table} WHERE {CHOSEN} AND {wanted.runs}"
+def _mask(groups: Iterable[int]) -> bytes:
+    """A 1 in the place of each of these groups, counted from 1: quicker to look at for each run than a list."""
+    mask = bytearray(max(groups, default=0))
+    for group in groups:
+        mask[group - 1] = 1
+    return bytes(mask)
 
 
-def _statement(wanted: Conditions, way: str, total: int, sorted_runs: int, passed_runs: int) -> str:
+def _statement(wanted: Conditions, source: str, way: str, total: int, sorted_runs: int, passed_runs: int) -> str:
     """How the runs of the page are found quickest: pass over all that come before it, or sort the first ones of each
     group."""
     order = ORDERS[wanted.source].format(way)
     if wanted.source == "labels" or passed_runs / max(total, 1) < SORTING * min(total, sorted_runs):
-        return PASSING.format(_source(wanted), order)
+        return PASSING.format(source, order)
     return SORTED.format(where=wanted.runs, way=way, order=order)
 
 

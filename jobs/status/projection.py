@@ -229,8 +229,10 @@ class Projection:
         connection.execute("UPDATE meta SET value = ? WHERE key = 'indexing'", (encode(self._indexing),))
 
     def _affected(self, run_id: RunId, told: Place | None) -> Iterator[Place]:
-        """Where this run is; if a traversal was told, also the run that has adopted it."""
+        """Where this run is; if a traversal was told, also the runs that have or may have adopted it."""
         if told is not None:
+            opened = self._places("seen IS NOT NULL AND name = ?", told.task_id)
+            yield from (at for at in opened if at.seen != look(self._files, *at[:3]))
             yield told
             yield from self._places("traversal_id = ? AND name = ?", run_id, told.task_id)
             return

@@ -56,7 +56,7 @@ CREATE TABLE runs (
     UNIQUE (run_id, task)
 ) STRICT;
 
-CREATE INDEX runs_by_time ON runs (queued_at, group_id);
+CREATE INDEX runs_by_time ON runs (queued_at, group_id) WHERE group_id IS NOT NULL;
 CREATE INDEX runs_by_group ON runs (group_id, queued_at);
 CREATE INDEX runs_open ON runs (task) WHERE seen IS NOT NULL;
 CREATE INDEX runs_unlisted ON runs (task) WHERE group_id IS NULL;
