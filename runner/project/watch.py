@@ -1,10 +1,11 @@
 """File system events of folders. Local disks have them, most shared ones do not."""
 
+import logging
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
-STEP_MS = 1  # between two looks at the events, which cost two hundredths of a core
-SETTLE_MS = 10  # the longest that a stream of changes is collected before it is yielded
+STEP_MS = 10  # between two looks at the events
+SETTLE_MS = 20  # the longest that a stream of changes is collected before it is yielded
 IDLE_MS = 500  # without any change until an empty set is yielded, so that the caller can look around
 
 
@@ -15,6 +16,7 @@ async def watch(folders: Iterable[Path]) -> AsyncIterator[frozenset[Path]]:
     """
     from watchfiles import awatch  # takes 4 MB of memory, which only those pay who watch
 
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it would log each change
     changes = awatch(
         *folders,
         watch_filter=None,
