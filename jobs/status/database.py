@@ -1,25 +1,28 @@
 """The SQLite file with the runs: opened, shared by threads and processes, made anew when it cannot be used."""
 
+import itertools
 import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from sqlite3 import (
+    SQLITE_BUSY,
     SQLITE_CANTOPEN,
     SQLITE_CORRUPT,
     SQLITE_FULL,
     SQLITE_IOERR,
     SQLITE_NOTADB,
+    SQLITE_PERM,
+    SQLITE_PROTOCOL,
     SQLITE_READONLY,
     Connection,
 )
 from typing import NamedTuple, TypeVar
 
 from runner.errors import SettingsError
-from runner.files import file_identity, locked
+from runner.files import NotRegular, file_identity, is_in_place, is_there, locked
 from runner.log import log_event
 
 T = TypeVar("T")
@@ -27,19 +30,25 @@ T = TypeVar("T")
 SCHEMA = Path(__file__).with_name("schema.sql")
 VERSION = 1  # of the schema
 OLDEST = (3, 37)  # SQLite that knows all of it
-BUSY_SECONDS = 10.0  # to wait for another process that writes
+BUSY_SECONDS = 10.0  # to wait for another process that writes; one that is stopped meanwhile must stop no other
 LOCK_SECONDS = 30.0  # to wait for one that makes the file
 IDLE_CONNECTIONS = 2
+TRIES = 3  # the file, another one in its place, and memory
+FILES = ("", "-wal", "-shm")
 DAMAGED = (SQLITE_CORRUPT, SQLITE_NOTADB)
-UNUSABLE = (SQLITE_FULL, SQLITE_IOERR, SQLITE_READONLY, SQLITE_CANTOPEN)
+UNUSABLE = (SQLITE_FULL, SQLITE_IOERR, SQLITE_READONLY, SQLITE_CANTOPEN, SQLITE_PERM, SQLITE_PROTOCOL, SQLITE_BUSY)
+
+Inodes = tuple[int | None, ...]
+
+_numbers = itertools.count()
 
 
 class Opened(NamedTuple):
     """The file, or the memory in place of it."""
 
     uri: str
-    inode: int | None
-    """Of the file; None for memory."""
+    inodes: Inodes | None
+    """Of FILES; None for memory."""
     watch: Connection
     """Sees what the others have written."""
     idle: list[Connection]
@@ -57,52 +66,51 @@ class Database:
         self._project = project
         self._lock = threading.Lock()
         self._opened: Opened | None = None
-        self._times_opened = 0
+        self.times_opened = 0
+        """Another number when what was written may be gone."""
 
     @property
     def version(self) -> tuple[int, int]:
         """Differs whenever anything was written, by whatever process."""
-        number = self._repairing(lambda opened: opened.watch.execute("PRAGMA data_version").fetchone()[0])
-        return self._times_opened, number
+        return self._repairing(
+            lambda opened: (self.times_opened, opened.watch.execute("PRAGMA data_version").fetchone()[0])
+        )
 
     def read(self, action: Callable[[Connection], T]) -> T:
-        """What `action` returns, which sees one state of the file."""
-        return self._repairing(lambda opened: self._use(opened, partial(_transact, "BEGIN", action)))
+        """What `action` returns, to which nothing changes meanwhile."""
+        return self._repairing(lambda opened: self._use(opened, action, "BEGIN"))
 
     def write(self, action: Callable[[Connection], T]) -> T:
         """The same in a transaction, which others see as a whole or not at all."""
-        write = partial(_transact, "BEGIN IMMEDIATE", action)
-        return self._repairing(lambda opened: self._use(opened, write))
-
-    def check_replaced(self) -> None:
-        """Open the file anew if it was deleted or replaced meanwhile."""
-        opened = self._open()
-        if opened.inode not in (None, _inode(self._path)):
-            self._drop(opened)
+        return self._repairing(lambda opened: self._use(opened, action, "BEGIN IMMEDIATE"))
 
     @contextmanager
     def exclusive(self) -> Iterator[bool]:
         """Whether no other process has this at the same time."""
         with ExitStack() as stack:
             is_alone = True
-            if self._open().inode is not None:
+            if self._open().inodes is not None:
                 try:
                     stack.enter_context(locked(self._path.with_name(f"{self._path.name}.sweep"), 0))
-                except OSError:
+                except TimeoutError:
                     is_alone = False
+                except OSError as error:  # there is no room for it
+                    log_event("history_not_locked", level=logging.WARNING, file=self._path, error=error)
             yield is_alone
 
     def close(self) -> None:
-        if self._opened is not None:
-            self._drop(self._opened)
+        with self._lock:
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            _close(opened)
 
-    def _use(self, opened: Opened, action: Callable[[Connection], T]) -> T:
+    def _use(self, opened: Opened, action: Callable[[Connection], T], begin: str) -> T:
         try:
             connection = opened.idle.pop()
         except IndexError:
             connection = _connect(opened.uri)
         try:
-            return action(connection)
+            return _transact(connection, action, begin)
         finally:
             if self._opened is opened and len(opened.idle) < IDLE_CONNECTIONS:
                 opened.idle.append(connection)
@@ -110,86 +118,133 @@ class Database:
                 connection.close()
 
     def _repairing(self, use: Callable[[Opened], T]) -> T:
-        """What `use` returns; it is called again if the file was damaged or the disk failed."""
-        opened = self._open()
-        try:
-            return use(opened)
-        except sqlite3.DatabaseError as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code not in DAMAGED + UNUSABLE:
-                raise
-            self._drop(opened, error, in_memory=code in UNUSABLE)
+        """What `use` returns; it is called again if the file was replaced or damaged, or the disk failed."""
+        for _ in range(TRIES):
+            opened = self._open()
+            try:
+                return use(opened)
+            except sqlite3.DatabaseError as error:
+                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+                if code in DAMAGED + UNUSABLE and not self._is_replaced(opened):
+                    self._replace(opened, error, in_memory=code in UNUSABLE)
+                elif self._opened is opened and not self._is_replaced(opened):
+                    raise
         return use(self._open())
 
-    def _drop(self, opened: Opened, error: Exception | None = None, *, in_memory: bool = False) -> None:
+    def _is_replaced(self, opened: Opened) -> bool:
+        """Whether the file was deleted, or others have made it anew."""
+        return opened.inodes is not None and opened.inodes != self._inodes()
+
+    def _replace(self, opened: Opened, error: Exception | None = None, *, in_memory: bool = False) -> None:
         """Use it no more: because of this error, or because it is none any more."""
         with self._lock:
             if self._opened is not opened:
                 return  # another thread was quicker
-            self._opened = self._make_in_memory(error) if in_memory else None
-            if error is not None and not in_memory:
-                log_event("history_damaged", level=logging.WARNING, file=self._path, error=error)
-                self._delete()
-        for connection in [opened.watch, *opened.idle]:
-            connection.close()
+            if in_memory:
+                self._opened = self._make_in_memory(error)
+            else:
+                self._opened = self._open_anew(refused=opened.inodes, error=error)
+        _close(opened)  # only now, so that no other file has its inode
 
     def _open(self) -> Opened:
-        if self._opened is not None:
-            return self._opened
+        opened = self._opened
+        if opened is not None and self._is_replaced(opened):
+            self._replace(opened)
+        elif opened is not None:
+            return opened
         with self._lock:
             if self._opened is None:
-                try:
-                    self._path.parent.mkdir(parents=True, exist_ok=True)
-                    with locked(self._path.with_name(f"{self._path.name}.lock"), LOCK_SECONDS):
-                        self._opened = self._open_file()
-                except (OSError, sqlite3.OperationalError) as error:
-                    self._opened = self._make_in_memory(error)
+                self._opened = self._open_anew()
             return self._opened
 
-    def _open_file(self) -> Opened:
-        """The file; a new one if it is none of ours. Raises `OSError` and `OperationalError`."""
-        uri = self._path.absolute().as_uri()
-        if self._path.exists():
+    def _open_anew(self, refused: Inodes | None = None, error: Exception | None = None) -> Opened:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with locked(self._path.with_name(f"{self._path.name}.lock"), LOCK_SECONDS):
+                return self._open_file(None if refused is None else refused[0], error)
+        except (OSError, sqlite3.DatabaseError) as failed:
+            return self._make_in_memory(failed)
+
+    def _open_file(self, refused: int | None, error: Exception | None) -> Opened:
+        """The file; a new one if it is none of ours, or has this inode. Raises `OSError` and `DatabaseError`."""
+        present = file_identity(self._path)
+        if present is not None and present[0] != refused:
             try:
-                watch = _connect(uri)
-                if _marks(watch) == self._marks:
-                    return self._set_up(uri, watch)
-                watch.close()
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in UNUSABLE:
+                if opened := self._open_present():
+                    return opened
+            except (NotRegular, sqlite3.DatabaseError) as found:
+                if getattr(found, "sqlite_errorcode", 0) & 0xFF in UNUSABLE:
                     raise
-                log_event("history_damaged", level=logging.WARNING, file=self._path, error=error)
-        self._delete()
-        return self._make(uri)
+                error = found
+        for path in self._files():
+            path.unlink(missing_ok=True)
+        if error is not None:
+            log_event("history_damaged", level=logging.WARNING, file=self._path, error=error)
+        return self._make(self._path.absolute().as_uri())
+
+    def _open_present(self) -> Opened | None:
+        """The file that is there; None if it is that of another version or project. Raises `NotRegular` and
+        `DatabaseError`."""
+        if not is_in_place(self._path) or not self._path.is_file():
+            raise NotRegular("it is no regular file")
+        _, log, index = self._files()
+        if is_there(log) != is_there(index):
+            raise sqlite3.DatabaseError("a part of it was deleted")
+        uri = self._path.absolute().as_uri()
+        watch = _connect(f"{uri}?mode=rw")
+        try:
+            is_ours = _marks(watch) == (VERSION, self._project)
+        except BaseException:
+            watch.close()
+            raise
+        if is_ours:
+            return self._set_up(uri, watch)
+        watch.close()
+        return None
 
     def _make_in_memory(self, error: Exception | None) -> Opened:
         log_event("history_in_memory", level=logging.WARNING, file=self._path, error=error)
-        return self._make(f"file:/history-{id(self)}-{self._times_opened}?vfs=memdb")
+        return self._make(f"file:/history-{next(_numbers)}?vfs=memdb")
 
     def _make(self, uri: str) -> Opened:
         watch = _connect(uri)
-        watch.executescript(SCHEMA.read_text(encoding="utf-8"))
-        watch.execute("INSERT INTO meta VALUES ('project', ?)", (self._project,))
-        watch.execute(f"PRAGMA user_version = {VERSION}")
+        try:
+            watch.executescript(SCHEMA.read_text(encoding="utf-8"))
+            watch.execute("INSERT INTO meta VALUES ('project', ?)", (self._project,))
+            watch.execute(f"PRAGMA user_version = {VERSION}")
+        except BaseException:
+            watch.close()
+            raise
         return self._set_up(uri, watch)
 
     def _set_up(self, uri: str, watch: Connection) -> Opened:
-        self._times_opened += 1
-        return Opened(uri, None if "memdb" in uri else _inode(self._path), watch, [])
+        self.times_opened += 1
+        if "memdb" in uri:
+            return Opened(uri, None, watch, [])
+        return Opened(f"{uri}?mode=rw", self._inodes(), watch, [])
 
-    @property
-    def _marks(self) -> tuple[int, str]:
-        return VERSION, self._project
+    def _files(self) -> list[Path]:
+        return [self._path.with_name(self._path.name + suffix) for suffix in FILES]
 
-    def _delete(self) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+    def _inodes(self) -> Inodes:
+        return tuple(None if (found := file_identity(path)) is None else found[0] for path in self._files())
 
 
 def _connect(uri: str) -> Connection:
     connection = sqlite3.connect(uri, BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True)
-    connection.executescript("PRAGMA journal_mode = wal; PRAGMA synchronous = normal; PRAGMA temp_store = memory;")
+    try:
+        connection.executescript("PRAGMA journal_mode = wal; PRAGMA synchronous = normal; PRAGMA temp_store = memory;")
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def _close(opened: Opened) -> None:
+    opened.watch.close()
+    with suppress(IndexError):  # another thread may just take one
+        while True:
+            opened.idle.pop().close()
 
 
 def _marks(connection: Connection) -> tuple[int, str]:
@@ -199,7 +254,7 @@ def _marks(connection: Connection) -> tuple[int, str]:
     return version, project
 
 
-def _transact(begin: str, action: Callable[[Connection], T], connection: Connection) -> T:
+def _transact(connection: Connection, action: Callable[[Connection], T], begin: str) -> T:
     connection.execute(begin)
     try:
         result = action(connection)
@@ -208,8 +263,3 @@ def _transact(begin: str, action: Callable[[Connection], T], connection: Connect
         raise
     connection.commit()
     return result
-
-
-def _inode(path: Path) -> int | None:
-    identity = file_identity(path)
-    return None if identity is None else identity[0]
