@@ -38,7 +38,7 @@ class Intervals:
     """Seconds between two events of watching."""
 
     sweep: float = 1.0
-    """Between two sweeps, but at least SHARE times as long as one takes."""
+    """Between two sweeps, if they are quick."""
     keep_alive: float = 15.0
     """Until a listener gets a None because nothing has changed."""
     ping: float = 2.0
@@ -50,7 +50,7 @@ class Intervals:
 
 
 INTERVALS = Intervals()
-SHARE = 20
+SHARE, IDLE_SHARE = 20, 200  # times as long as a sweep takes, until the next; the second if nothing has changed
 
 
 class Changes:
@@ -151,8 +151,9 @@ class Changes:
             version = self._projection.database.version
             if version != before:  # by this sweep, or by another process
                 self._wake_all()
+            share = IDLE_SHARE if version == before else SHARE
             before = version
-            await asyncio.sleep(max(self._intervals.sweep, SHARE * took))
+            await asyncio.sleep(max(self._intervals.sweep, share * took))
 
     async def _catch_up(self) -> None:
         while not self._ended:

@@ -64,7 +64,7 @@ class Database:
             raise SettingsError([f"SQLite must be 3.37 or newer, got {sqlite3.sqlite_version}: use another Python."])
         self._path = path
         self._project = project
-        self._lock = threading.Lock()
+        self._lock, self._writing = threading.Lock(), threading.Lock()
         self._opened: Opened | None = None
         self.times_opened = 0
         """Another number when what was written may be gone."""
@@ -82,7 +82,8 @@ class Database:
 
     def write(self, action: Callable[[Connection], T]) -> T:
         """The same in a transaction, which others see as a whole or not at all."""
-        return self._repairing(lambda opened: self._use(opened, action, "BEGIN IMMEDIATE"))
+        with self._writing:  # SQLite lets those wait for long who come when another thread has just begun
+            return self._repairing(lambda opened: self._use(opened, action, "BEGIN IMMEDIATE"))
 
     @contextmanager
     def exclusive(self) -> Iterator[bool]:

@@ -1,5 +1,6 @@
 """Pages of runs, out of the rows. The filters choose groups of runs that are alike, whose sizes are known."""
 
+import asyncio
 from collections.abc import Callable, Hashable, Iterable, Set
 from functools import partial
 from sqlite3 import Connection
@@ -180,6 +181,7 @@ class RunLists:
         self.projection = projection
         self._catalog = catalog
         self._cache = cache
+        self._turn = asyncio.Lock()
 
     async def page(self, query: RunListQuery, labels: Labels = ()) -> RenderedJSON:
         """The page of run items that the query asks for. Raises `NotFound` for a task that never was, and
@@ -191,12 +193,19 @@ class RunLists:
         self.projection.check_project()
         if self.projection.is_behind:
             await to_thread.run_sync(self.projection.catch_up)
-        version = self.projection.database.version
+        return self._known(key) or await self._rendered(key, make)
+
+    def _known(self, key: Hashable) -> RenderedJSON | None:
         known = self._cache.get(key)
-        if known is None or known.fingerprint != version:
+        return None if known is None or known.fingerprint != self.projection.database.version else known.rendered
+
+    async def _rendered(self, key: Hashable, make: Callable[[], object]) -> RenderedJSON:
+        async with self._turn:  # more at once would be no quicker, and delay all others
+            if known := self._known(key):
+                return known
+            version = self.projection.database.version
             rendered = await to_thread.run_sync(lambda: render_json(make()))
-            known = self._cache.put(key, CacheEntry(version, rendered))
-        return known.rendered
+        return self._cache.put(key, CacheEntry(version, rendered)).rendered
 
     def _page(self, query: RunListQuery, labels: Labels) -> RunPage:
         task_id = None if query.test_case_id is None else self.task_id(query.test_case_id)

@@ -29,12 +29,16 @@ from runner.project.run_files import RunFiles
 
 BATCH = 500  # runs that are read for one transaction
 
-PLACES = "SELECT name, run_id, runs.file, seen, group_id IS NULL FROM runs JOIN tasks ON tasks.id = task WHERE "
+PLACES = "SELECT name, run_id, runs.file, seen FROM runs JOIN tasks ON tasks.id = task WHERE "
 OF_TASK = (
     "SELECT run_id, recorded, traversal_id, runs.file IS NULL AND seen IS NOT NULL FROM {} JOIN tasks ON tasks.id = {}"
     " WHERE name = ?"
 )
 LISTED = OF_TASK.format("groups JOIN runs ON group_id = groups.id", "groups.task")
+UNCLAIMED = (  # files that no run is about to adopt any more
+    "group_id IS NULL AND task NOT IN (SELECT groups.task FROM groups JOIN runs ON group_id = groups.id"
+    " WHERE state = 'RUNNING' AND recorded AND runs.file IS NULL AND traversal_id IS NULL)"
+)
 UNLISTED = OF_TASK.format("runs", "runs.task") + " AND group_id IS NULL"
 
 
@@ -51,7 +55,6 @@ class Place(NamedTuple):
     file: str | None = None
     """The name of its traversal, where that is known."""
     seen: str | None = None
-    is_unlisted: bool = False
 
 
 class Indexing(Struct, frozen=True):
@@ -94,8 +97,7 @@ class Projection:
             told, self._told = self._told, {}
             places = {place[:2]: place for run_id, at in told.items() for place in self._affected(run_id, at)}
             self._update(places.values())
-            tasks = {place.task_id for place in places.values()}
-            self._update(place for place in self._places("group_id IS NULL") if place.task_id in tasks)
+            self._update(self._places(UNCLAIMED))
 
     def places(self, run_id: RunId) -> list[Place]:
         """Where this run is, as far as that is known: of a task that was copied, there are several. Reads no disk."""
@@ -122,7 +124,6 @@ class Projection:
     def sweep(self) -> bool:
         """Read what has changed on the disk; whether no other process is just doing it for all. Raises
         `ProjectGone`."""
-        self.database.check_replaced()
         self.check_project()
         with self.database.exclusive() as is_alone:
             if is_alone:
@@ -135,24 +136,26 @@ class Projection:
             total = sum(len(self._files.list_runs(task)) + len(self._files.list_traversals(task)) for task in tasks)
             self._indexing = Indexing(0, total)
             self.database.write(self._note_progress)
-        unsettled = self._places("seen IS NOT NULL") + self._places("group_id IS NULL")
-        self._update(at for at in unsettled if at.is_unlisted or at.seen != look(self._files, *at[:3]))
+        unsettled = self._places("seen IS NOT NULL")
+        self._update(at for at in unsettled if at.seen != look(self._files, *at[:3]))
+        self._update(self._places(UNCLAIMED))
+        known = {
+            task_id: (listed, file) for task_id, listed, file in self._query("SELECT name, listed, file FROM tasks")
+        }
         for task_id in tasks:
             with self._logging_faults(task=task_id):
-                self._sweep_task(task_id)
-        for (task_id,) in self._query("SELECT name FROM tasks"):
-            if task_id not in tasks:
-                self._update([*self._news(task_id, set(), {})])
+                self._sweep_task(task_id, known.pop(task_id, None))
+        for task_id in known:  # they are gone
+            self._update([*self._news(task_id, set(), {})])
         if self._indexing is not None and not self._is_ending:
             self._indexing = None
             self.database.write(lambda it: it.execute("DELETE FROM meta WHERE key = 'indexing'"))
 
-    def _sweep_task(self, task_id: TaskId) -> None:
+    def _sweep_task(self, task_id: TaskId, known: list[str] | None) -> None:
         """Read the runs that came to the task or went, and the task itself if its file has changed."""
         times = self._files.listing_times(task_id)
         file = file_identity(self._files.task_file(task_id))
-        known = self._query("SELECT listed, file FROM tasks WHERE name = ?", task_id)
-        if known == [(str(times), str(file))]:
+        if known == [str(times), str(file)]:
             return
         is_settled = self._is_settled(task_id, times)  # before they are listed
         accepted, written = self._files.list_runs(task_id), self._files.list_traversals(task_id)

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 SECOND_NS = 1_000_000_000
@@ -37,11 +38,13 @@ class FolderListings:
         modified = modified_at(folder)
         known = self._listings.get(folder)
         if known is None or not known.settled or known.modified != modified:
-            now = time.monotonic()
+            now, present = time.monotonic(), [] if known is None else [*known.names.values()]
             seen = known.seen if known is not None and known.modified == modified else now
             settled = modified is None or now - seen > tick(modified)
             before = {name: found for found, name in known.names.items()} if known is not None and keep_keys else {}
-            names = {found: name for name in entries(folder) if (found := before.get(name) or key(name)) is not None}
+            with suppress(OSError):
+                present = entries(folder)
+            names = {found: name for name in present if (found := before.get(name) or key(name)) is not None}
             same = known is not None and known.names == names
             known = Listing(modified, seen, settled, known.names if known is not None and same else names)
             self._listings[folder] = known
@@ -65,8 +68,8 @@ def tick(modified: int) -> float:
 
 
 def entries(folder: str) -> list[str]:
-    """The names in the folder now; none if it is not there."""
+    """The names in the folder now; none if it is not there. Raises `OSError` if that cannot be said."""
     try:
         return os.listdir(folder)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return []

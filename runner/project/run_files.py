@@ -102,11 +102,12 @@ class RunFiles:
         return None if name is None else Path(self._traversals_folder(task_id), name)
 
     def list_runs(self, task_id: TaskId) -> set[RunId]:
-        """The IDs of the task's accepted runs; nothing of the listing is kept."""
+        """The IDs of the task's accepted runs; nothing of the listing is kept. Raises `OSError`."""
         return {run_id for name in entries(self._runs_folder(task_id)) if (run_id := parse_run_id(name))}
 
     def list_traversals(self, task_id: TaskId) -> dict[RunId, str]:
-        """The IDs in the names of the task's traversals, and these names; nothing of the listing is kept."""
+        """The IDs in the names of the task's traversals, and these names; nothing of the listing is kept. Raises
+        `OSError`."""
         names = entries(self._traversals_folder(task_id))
         return {run_id: name for name in names if (run_id := traversal_run_id(name))}
 
