@@ -139,9 +139,7 @@ class Projection:
         unsettled = self._places("seen IS NOT NULL")
         self._update(at for at in unsettled if at.seen != look(self._files, *at[:3]))
         self._update(self._places(UNCLAIMED))
-        known = {
-            task_id: (listed, file) for task_id, listed, file in self._query("SELECT name, listed, file FROM tasks")
-        }
+        known = {task_id: times for task_id, *times in self._query("SELECT name, listed, file FROM tasks")}
         for task_id in tasks:
             with self._logging_faults(task=task_id):
                 self._sweep_task(task_id, known.pop(task_id, None))
