@@ -4,6 +4,7 @@ import itertools
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -31,6 +32,7 @@ SCHEMA = Path(__file__).with_name("schema.sql")
 VERSION = 1  # of the schema
 OLDEST = (3, 37)  # SQLite that knows all of it
 BUSY_SECONDS = 10.0  # to wait for another process that writes; one that is stopped meanwhile must stop no other
+BUSY_POLL = 0.002  # to ask again; SQLite itself asks 10 times a second, and would not get a turn beside one who sweeps
 LOCK_SECONDS = 30.0  # to wait for one that makes the file
 IDLE_CONNECTIONS = 2
 TRIES = 3  # the file, another one in its place, and memory
@@ -256,7 +258,7 @@ def _marks(connection: Connection) -> tuple[int, str]:
 
 
 def _transact(connection: Connection, action: Callable[[Connection], T], begin: str) -> T:
-    connection.execute(begin)
+    _begin(connection, begin)
     try:
         result = action(connection)
     except BaseException:
@@ -264,3 +266,20 @@ def _transact(connection: Connection, action: Callable[[Connection], T], begin: 
         raise
     connection.commit()
     return result
+
+
+def _begin(connection: Connection, begin: str) -> None:
+    deadline = time.monotonic() + BUSY_SECONDS
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                connection.execute(begin)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(BUSY_POLL)
+            else:
+                return
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")

@@ -27,7 +27,8 @@ from runner.project.catalog import TaskCatalog
 from runner.project.listings import tick
 from runner.project.run_files import RunFiles
 
-BATCH = 500  # runs that are read for one transaction
+BATCH = 100  # runs that are read for one transaction
+PAUSE = 0.005  # seconds between two of them, for others to write
 
 PLACES = "SELECT name, run_id, runs.file, seen FROM runs JOIN tasks ON tasks.id = task WHERE "
 OF_TASK = (
@@ -201,6 +202,8 @@ class Projection:
             if self._is_ending:
                 return
             self.database.write(partial(self._write, batch))
+            if len(batch) == BATCH:
+                time.sleep(PAUSE)
 
     def _write(self, places: list[Place], connection: Connection) -> None:
         table = RunTable(connection, self._files, self._catalog)
