@@ -32,7 +32,8 @@ SCHEMA = Path(__file__).with_name("schema.sql")
 VERSION = 1  # of the schema
 OLDEST = (3, 37)  # SQLite that knows all of it
 BUSY_SECONDS = 10.0  # to wait for another process that writes; one that is stopped meanwhile must stop no other
-BUSY_POLL = 0.002  # to ask again; SQLite itself asks 10 times a second, and would not get a turn beside one who sweeps
+BUSY_POLL = 0.001  # to ask again; SQLite itself asks 10 times a second, and would not get a turn beside one who sweeps
+READ, WRITE = "BEGIN", "BEGIN IMMEDIATE"
 LOCK_SECONDS = 30.0  # to wait for one that makes the file
 IDLE_CONNECTIONS = 2
 TRIES = 3  # the file, another one in its place, and memory
@@ -80,12 +81,12 @@ class Database:
 
     def read(self, action: Callable[[Connection], T]) -> T:
         """What `action` returns, to which nothing changes meanwhile."""
-        return self._repairing(lambda opened: self._use(opened, action, "BEGIN"))
+        return self._repairing(lambda opened: self._use(opened, action, READ))
 
     def write(self, action: Callable[[Connection], T]) -> T:
         """The same in a transaction, which others see as a whole or not at all."""
         with self._writing:  # SQLite lets those wait for long who come when another thread has just begun
-            return self._repairing(lambda opened: self._use(opened, action, "BEGIN IMMEDIATE"))
+            return self._repairing(lambda opened: self._use(opened, action, WRITE))
 
     @contextmanager
     def exclusive(self) -> Iterator[bool]:
@@ -258,7 +259,10 @@ def _marks(connection: Connection) -> tuple[int, str]:
 
 
 def _transact(connection: Connection, action: Callable[[Connection], T], begin: str) -> T:
-    _begin(connection, begin)
+    if begin == WRITE:
+        _begin_write(connection)
+    else:
+        connection.execute(begin)
     try:
         result = action(connection)
     except BaseException:
@@ -268,13 +272,13 @@ def _transact(connection: Connection, action: Callable[[Connection], T], begin: 
     return result
 
 
-def _begin(connection: Connection, begin: str) -> None:
+def _begin_write(connection: Connection) -> None:
     deadline = time.monotonic() + BUSY_SECONDS
     connection.execute("PRAGMA busy_timeout = 0")
     try:
         while True:
             try:
-                connection.execute(begin)
+                connection.execute(WRITE)
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != SQLITE_BUSY or time.monotonic() > deadline:
                     raise

@@ -27,8 +27,8 @@ from runner.project.catalog import TaskCatalog
 from runner.project.listings import tick
 from runner.project.run_files import RunFiles
 
-BATCH = 100  # runs that are read for one transaction
-PAUSE = 0.005  # seconds between two of them, for others to write
+BATCH = 250  # runs that are read for one transaction
+PAUSE = 0.002  # seconds between two of them, for others to write
 
 PLACES = "SELECT name, run_id, runs.file, seen FROM runs JOIN tasks ON tasks.id = task WHERE "
 OF_TASK = (
