@@ -260,3 +260,24 @@ def test_a_secret_that_is_a_word_of_bugninja_changes_no_result(stack: FakeStack)
     assert listed(stack)["items"][0]["current_state"] == "FAILED"
     assert stack.get(by_hand("a"))["current_state"] == "FAILED"
     assert stack.client.post("/test-runs/replay/buy/buy_default").status_code == 404
+
+
+def test_runs_are_found_by_their_labels_and_times(buy: FakeStack) -> None:
+    main = buy.send("/test-runs/execute-configuration/buy/buy_default", labels={"branch": "main", "job": "7"})["id"]
+    other = buy.send("/test-runs/execute-configuration/buy/buy_default", labels={"branch": "next"})["id"]
+    again = buy.send(f"/test-runs/{main}/rerun")["id"]
+    assert ids(listed(buy, "?label.branch=main")) == [again, main]
+    assert ids(listed(buy, "?label.branch=main&label.job=7&trigger=api")) == [main]
+    assert ids(listed(buy, "?label.branch=main&label.job=8")) == []
+    assert ids(buy.client.get("/test-runs/test-case/buy?label.branch=next").json()) == [other]
+    assert ids(listed(buy, "?trigger=rerun")) == [again]
+    assert ids(listed(buy, f"?since={buy.get(other)['queued_at']}")) == [again, other]
+    assert ids(listed(buy, f"?until={buy.get(other)['queued_at']}")) == [main]
+    for query, expected in {
+        "label.UPPER=x": "label",
+        "since=yesterday": "since must be a time as in RFC 3339",
+        "until=2026-01-01T00:00:00": "until must be",
+        "trigger=cron": "trigger must be api, rerun or cli",
+    }.items():
+        answer = buy.client.get(f"/test-runs?{query}")
+        assert (answer.status_code, expected in answer.json()["detail"]) == (422, True), answer.text
