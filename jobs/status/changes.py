@@ -144,22 +144,29 @@ class Changes:
     async def _sweep(self) -> None:
         before = None
         while not self._ended:
-            began = time.monotonic()
+            began, is_indexing = time.monotonic(), self._projection.indexing() is not None
             with suppress(ProjectGone):
                 await to_thread.run_sync(self._projection.sweep, abandon_on_cancel=True)
-            took = time.monotonic() - began
+            took = 0.0 if is_indexing else time.monotonic() - began
             version = self._projection.database.version
             if version != before:  # by this sweep, or by another process
                 self._wake_all()
             share = IDLE_SHARE if version == before else SHARE
             before = version
-            await asyncio.sleep(max(self._intervals.sweep, share * took))
+            await self._pause(max(self._intervals.sweep, share * took))
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait so long, or until the rows are gone."""
+        while seconds > 0:
+            await asyncio.sleep(self._intervals.sweep)
+            seconds = 0 if self._projection.indexing() is not None else seconds - self._intervals.sweep
 
     async def _catch_up(self) -> None:
         while not self._ended:
             await self._told.wait()
             self._told.clear()
-            await to_thread.run_sync(self._projection.catch_up)
+            with suppress(ProjectGone):
+                await to_thread.run_sync(self._projection.catch_up)
             self._wake(EVERY_RUN)
             if len(self._listeners) > 1:  # runs that wait may have moved up in the queue
                 for run_id in await to_thread.run_sync(self._projection.waiting):

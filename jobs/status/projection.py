@@ -20,6 +20,7 @@ from msgspec import Struct
 from jobs.status.database import Database
 from jobs.status.row import look, read_row
 from jobs.status.table import RunTable
+from runner.errors import ProjectGone
 from runner.files import file_identity
 from runner.ids import RunId, TaskId
 from runner.log import log_event
@@ -32,7 +33,7 @@ PAUSE = 0.002  # seconds between two of them, for others to write
 
 PLACES = "SELECT name, run_id, runs.file, seen FROM runs JOIN tasks ON tasks.id = task WHERE "
 OF_TASK = (
-    "SELECT run_id, recorded, traversal_id, runs.file IS NULL AND seen IS NOT NULL FROM {} JOIN tasks ON tasks.id = {}"
+    "SELECT run_id, recorded, traversal_id, runs.file, seen IS NOT NULL FROM {} JOIN tasks ON tasks.id = {}"
     " WHERE name = ?"
 )
 LISTED = OF_TASK.format("groups JOIN runs ON group_id = groups.id", "groups.task")
@@ -64,6 +65,10 @@ class Indexing(Struct, frozen=True):
     done: int
     total: int
 
+    def after(self, count: int) -> "Indexing":
+        """When so many more have been read."""
+        return Indexing(min(self.done + count, self.total), self.total)
+
 
 class Projection:
     """The rows of one project. Its methods may be called from several threads, and read the disk if not said
@@ -74,14 +79,13 @@ class Projection:
         self._files = files
         self._catalog = catalog
         self._catching_up = threading.Lock()
-        self._told: dict[RunId, Place | None] = {}
+        self._told: dict[tuple[RunId, TaskId | None], Place | None] = {}
         self._changed: dict[TaskId, tuple[object, float]] = {}  # the times of folders, and since when they are so
-        self._indexing: Indexing | None = None
         self._is_ending = False
 
     def tell(self, run_id: RunId, place: Place | None = None) -> None:
         """Note that a run has changed; if it may be made by hand, also its place. Reads nothing."""
-        self._told[run_id] = place or self._told.get(run_id)
+        self._told[run_id, place and place.task_id] = place
 
     @property
     def is_behind(self) -> bool:
@@ -93,12 +97,22 @@ class Projection:
         self._is_ending = True
 
     def catch_up(self) -> None:
-        """Read the runs that were told."""
+        """Read the runs that were told. Raises `ProjectGone`, and then they are still to be read."""
         with self._catching_up:
-            told, self._told = self._told, {}
-            places = {place[:2]: place for run_id, at in told.items() for place in self._affected(run_id, at)}
-            self._update(places.values())
-            self._update(self._places(UNCLAIMED))
+            told = {}
+            while self._told:  # one by one: another thread may tell one meanwhile
+                key, told[key] = self._told.popitem()
+            try:
+                self._read_told(told)
+            except BaseException:
+                for key, place in told.items():
+                    self._told.setdefault(key, place)
+                raise
+
+    def _read_told(self, told: dict[tuple[RunId, TaskId | None], Place | None]) -> None:
+        places = {place[:2]: place for (run_id, _), at in told.items() for place in self._affected(run_id, at)}
+        self._update(places.values())
+        self._update(self._places(UNCLAIMED))
 
     def places(self, run_id: RunId) -> list[Place]:
         """Where this run is, as far as that is known: of a task that was copied, there are several. Reads no disk."""
@@ -132,25 +146,34 @@ class Projection:
         return is_alone
 
     def _sweep(self) -> None:
+        opened, _ = self.database.version
         tasks = [*self._files.task_ids()]
-        if self.indexing() is not None:
-            total = sum(len(self._files.list_runs(task)) + len(self._files.list_traversals(task)) for task in tasks)
-            self._indexing = Indexing(0, total)
-            self.database.write(self._note_progress)
-        unsettled = self._places("seen IS NOT NULL")
+        indexing = self._begin_indexing(tasks)
+        unsettled = self._places("seen IS NOT NULL")  # first: a run that has started may adopt a file
         self._update(at for at in unsettled if at.seen != look(self._files, *at[:3]))
         self._update(self._places(UNCLAIMED))
         known = {task_id: times for task_id, *times in self._query("SELECT name, listed, file FROM tasks")}
         for task_id in tasks:
             with self._logging_faults(task=task_id):
-                self._sweep_task(task_id, known.pop(task_id, None))
+                self._sweep_task(task_id, known.pop(task_id, None), indexing)
+            indexing = indexing and indexing.after(self._count(task_id))
         for task_id in known:  # they are gone
             self._update([*self._news(task_id, set(), {})])
-        if self._indexing is not None and not self._is_ending:
-            self._indexing = None
+        if indexing is not None and not self._is_ending and self.database.version[0] == opened:
             self.database.write(lambda it: it.execute("DELETE FROM meta WHERE key = 'indexing'"))
 
-    def _sweep_task(self, task_id: TaskId, known: list[str] | None) -> None:
+    def _begin_indexing(self, tasks: list[TaskId]) -> Indexing | None:
+        """None if all has been read before."""
+        if self.indexing() is None:
+            return None
+        indexing = Indexing(0, sum(map(self._count, tasks)))
+        self.database.write(partial(self._note_progress, indexing))
+        return indexing
+
+    def _count(self, task_id: TaskId) -> int:
+        return len(self._files.list_runs(task_id)) + len(self._files.list_traversals(task_id))
+
+    def _sweep_task(self, task_id: TaskId, known: list[str] | None, indexing: Indexing | None) -> None:
         """Read the runs that came to the task or went, and the task itself if its file has changed."""
         times = self._files.listing_times(task_id)
         file = file_identity(self._files.task_file(task_id))
@@ -158,25 +181,23 @@ class Projection:
             return
         is_settled = self._is_settled(task_id, times)  # before they are listed
         accepted, written = self._files.list_runs(task_id), self._files.list_traversals(task_id)
-        self._update([*self._news(task_id, accepted, written)])
+        self._update(self._news(task_id, accepted, written), indexing)
         if not self._is_ending:
             listed = str(times) if is_settled else None
             self.database.write(lambda it: self._note_listed(it, task_id, listed))
-        if self._indexing is not None:
-            done = self._indexing.done + len(accepted) + len(written)
-            self._indexing = Indexing(done, self._indexing.total)
 
     def _news(self, task_id: TaskId, accepted: set[RunId], written: dict[RunId, str]) -> Iterator[Place]:
         """What is on the disk and not in the rows, or the other way round; accepted runs first."""
         rows = self._query(LISTED, task_id) + self._query(UNLISTED, task_id)
         recorded = {run_id: is_recorded for run_id, is_recorded, *_ in rows}
-        adopted = {file_id for *_, file_id, _ in rows}
-        unnamed = {run_id for run_id, _, file_id, lacks_file in rows if lacks_file and file_id is None}
+        adopted = {file_id for _, _, file_id, *_ in rows}
+        names = {run_id: name for run_id, _, _, name, _ in rows}
+        unnamed = {run_id for run_id, _, file_id, name, is_open in rows if is_open and name is file_id is None}
         for run_id in accepted:
             if not recorded.get(run_id):
                 yield Place(task_id, run_id, written.get(run_id))
         for run_id in recorded.keys() - accepted - written.keys():
-            yield Place(task_id, run_id)
+            yield Place(task_id, run_id, names[run_id])
         for run_id, name in written.items():
             is_new = recorded.get(run_id, run_id not in adopted)
             if (is_new and run_id not in accepted) or run_id in unnamed:
@@ -194,43 +215,46 @@ class Projection:
         RunTable(connection, self._files, self._catalog).task(task_id)
         connection.execute("UPDATE tasks SET listed = ? WHERE name = ?", (listed, task_id))
 
-    def _update(self, places: Iterable[Place]) -> None:
+    def _update(self, places: Iterable[Place], indexing: Indexing | None = None) -> None:
         """Read these runs, and write their rows. They are read in the transaction, so that of two processes that
         do so at the same time none writes what is older."""
         waiting = iter(places)
         while batch := [*islice(waiting, BATCH)]:
             if self._is_ending:
                 return
-            self.database.write(partial(self._write, batch))
+            indexing = indexing and indexing.after(len(batch))
+            self.database.write(partial(self._write, batch, indexing))
             if len(batch) == BATCH:
                 time.sleep(PAUSE)
 
-    def _write(self, places: list[Place], connection: Connection) -> None:
+    def _write(self, places: list[Place], indexing: Indexing | None, connection: Connection) -> None:
         table = RunTable(connection, self._files, self._catalog)
+        is_one_gone = False
         for task_id, run_id, file, *_ in places:
             with self._logging_faults(task=task_id, run=run_id):
                 row = read_row(self._files, task_id, run_id, file)
                 if row is None:
-                    table.delete(task_id, run_id)
+                    is_one_gone |= table.delete(task_id, run_id)
                 else:
                     table.put(task_id, row)
+        if is_one_gone:
+            self.check_project()  # or it is all that is gone
         table.finish()
-        if self._indexing is not None:
-            self._indexing = Indexing(self._indexing.done + len(places), self._indexing.total)
-            self._note_progress(connection)
+        if indexing is not None:
+            self._note_progress(indexing, connection)
 
     @contextmanager
     def _logging_faults(self, **what: str) -> Iterator[None]:
         """Go on with the next, if it is no fault of the database."""
         try:
             yield
-        except sqlite3.Error:
+        except (sqlite3.Error, ProjectGone):
             raise
         except Exception as error:  # noqa: BLE001
             log_event("not_indexed", level=logging.ERROR, **what, error=repr(error))
 
-    def _note_progress(self, connection: Connection) -> None:
-        connection.execute("UPDATE meta SET value = ? WHERE key = 'indexing'", (encode(self._indexing),))
+    def _note_progress(self, indexing: Indexing, connection: Connection) -> None:
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'indexing'", (encode(indexing),))
 
     def _affected(self, run_id: RunId, told: Place | None) -> Iterator[Place]:
         """Where this run is; if a traversal was told, also the runs that have or may have adopted it."""

@@ -48,6 +48,7 @@ def test_a_record_that_could_not_be_read_for_a_moment_is_read_again(
     with fresh.client:
         with monkeypatch.context() as patch:
             patch.setattr("runner.files._open", fail)
+            stack.settings.history_file.unlink()
             shown, (item,) = fresh.get(run["id"]), listed(fresh)["items"]
         assert (shown["current_state"], shown["reason"], item["reason"]) == ("ERROR", "lost", "lost")
         assert "Too many open files" in shown["error_message"]
