@@ -34,9 +34,10 @@ def open_file(path: Path, root: Path) -> BinaryIO:
     `root` may be a link, since that is a person's own choice; below it no link is followed. Raises `NotRegular` and
     `OSError`. All that is decided about the file is decided by what was opened, not by its name.
     """
+    parts = os.fspath(path).removeprefix(os.fspath(root)).split("/")
     handle = _open(root, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        for part in path.relative_to(root).parts:
+        for part in filter(None, parts):
             below = _open(part, os.O_RDONLY | SAFE, handle)
             os.close(handle)
             handle = below

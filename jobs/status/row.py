@@ -9,7 +9,6 @@ from jobs.run.record import RunRecord, has_final_word, record_of_file
 from jobs.run.steps import count_steps
 from jobs.run.test_case import BrowserConfig, TestCase, browser_config, test_case, unreadable_test_case
 from runner.errors import NotFound, TaskBroken
-from runner.files import file_identity
 from runner.ids import RunId, TaskId
 from runner.project.catalog import TaskCatalog
 from runner.project.run_files import RunFiles, is_abandoned
@@ -33,11 +32,14 @@ class Row(NamedTuple):
     seen: str | None
     """How its files were; None if the run will not change any more."""
 
+    @property
+    def is_settled(self) -> bool:
+        return self.seen is None
+
 
 def look(files: RunFiles, task_id: TaskId, run_id: RunId, file: str | None) -> str:
     """A text that is another one as soon as the run has to be read again. Looks at times only."""
-    record = file_identity(files.folder(task_id, run_id).record)
-    traversal = None if file is None else file_identity(files.traversal_file(task_id, file))
+    record, traversal = files.identities(task_id, run_id, file)
     changed = time.time() if traversal is None else traversal[1] / 1e9
     is_lost = record is None and is_abandoned(changed)
     return f"{record} {traversal} {time.time() - changed >= SETTLING_SECONDS} {is_lost}"
@@ -45,7 +47,13 @@ def look(files: RunFiles, task_id: TaskId, run_id: RunId, file: str | None) -> s
 
 def read_row(files: RunFiles, task_id: TaskId, run_id: RunId, file: str | None) -> Row | None:
     """The run, whose traversal has the name `file` if that is known; None if there is nothing of it."""
-    seen = look(files, task_id, run_id, file)  # before it is read, so that a change meanwhile is noticed
+    row = _read(files, task_id, run_id, file, None)
+    if row is not None and not row.is_settled:  # read it again, so that a change after the look is noticed
+        row = _read(files, task_id, run_id, row.file, look(files, task_id, run_id, row.file))
+    return row
+
+
+def _read(files: RunFiles, task_id: TaskId, run_id: RunId, file: str | None, seen: str | None) -> Row | None:
     record = show_record(files.folder(task_id, run_id))
     if record is None:
         file = file or files.list_traversals(task_id).get(run_id)
@@ -56,10 +64,10 @@ def read_row(files: RunFiles, task_id: TaskId, run_id: RunId, file: str | None) 
     if file is None and record.traversal_id is not None:
         file = files.list_traversals(task_id).get(record.traversal_id)
     traversal = files.read_unredacted(task_id, run_id, file).traversal if file else None
-    return Row(record, True, count_steps(traversal, record.state), file, 0.0, seen)
+    return Row(record, True, count_steps(traversal, record.state), file, 0.0, seen or "")
 
 
-def _read_file(files: RunFiles, task_id: TaskId, run_id: RunId, file: str, seen: str) -> Row | None:
+def _read_file(files: RunFiles, task_id: TaskId, run_id: RunId, file: str, seen: str | None) -> Row | None:
     """A run made by hand."""
     reading = files.read_unredacted(task_id, run_id, file)
     modified = reading.modified or 0.0
@@ -68,7 +76,7 @@ def _read_file(files: RunFiles, task_id: TaskId, run_id: RunId, file: str, seen:
         return None
     is_settled = has_final_word(record, reading) and time.time() - modified >= SETTLING_SECONDS
     steps = count_steps(reading.traversal, record.state)
-    return Row(record, False, steps, file, modified, None if is_settled else seen)
+    return Row(record, False, steps, file, modified, None if is_settled else seen or "")
 
 
 def current_task(files: RunFiles, catalog: TaskCatalog, task_id: TaskId) -> tuple[TestCase, BrowserConfig | None]:

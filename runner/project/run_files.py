@@ -117,7 +117,12 @@ class RunFiles:
 
     def traversal_file(self, task_id: TaskId, name: str) -> Path:
         """The path of the traversal with this name."""
-        return Path(self._traversals_folder(task_id), name)
+        return Path(f"{self._traversals_folder(task_id)}/{name}")
+
+    def identities(self, task_id: TaskId, run_id: RunId, name: str | None) -> tuple[Identity | None, Identity | None]:
+        """Values that change whenever the run's record, or its traversal of this name, does."""
+        traversal = None if name is None else file_identity(f"{self._traversals_folder(task_id)}/{name}")
+        return file_identity(f"{self._runs_folder(task_id)}/{run_id}/run.json"), traversal
 
     def task_file(self, task_id: TaskId) -> Path:
         return task_toml(self.tasks_root, task_id)

@@ -41,7 +41,7 @@ class RunFolder(NamedTuple):
 
     @property
     def path(self) -> Path:
-        return self.tasks_root / self.task_id / "runs" / self.run_id
+        return Path(f"{self.tasks_root}/{self.task_id}/runs/{self.run_id}")
 
     @property
     def log(self) -> Path:
@@ -61,7 +61,7 @@ class RunFolder(NamedTuple):
     @property
     def record(self) -> Path:
         """The record of the run."""
-        return self.path / "run.json"
+        return Path(f"{self.tasks_root}/{self.task_id}/runs/{self.run_id}/run.json")
 
     @property
     def kept_id(self) -> Path:
