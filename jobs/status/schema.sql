@@ -53,6 +53,7 @@ CREATE TABLE runs (
     fingerprint TEXT,                       -- of its failure
     failure TEXT,                           -- what is shown of it
     seen TEXT,                              -- the files that it was read from; NULL: it will not change any more
+    counted INTEGER NOT NULL,               -- whether it is in what never falls: once, also if its file changes again
     UNIQUE (run_id, task)
 ) STRICT;
 

@@ -27,9 +27,9 @@ AS_NOW = 0  # the case of a run that the task describes as it is now
 COLUMNS = (
     *("run_id", "task", "group_id", "recorded", "queued_at", "started_at", "finished_at"),
     *("passed_steps", "failed_steps", "traversal_id", "file", "labels"),
-    *("wait", "first_step", "warm", "fingerprint", "failure", "seen"),
+    *("wait", "first_step", "warm", "fingerprint", "failure", "seen", "counted"),
 )
-FOUND = "SELECT group_id, seen FROM runs WHERE run_id = ? AND task = ?"
+FOUND = "SELECT group_id, counted FROM runs WHERE run_id = ? AND task = ?"
 UPSERT = (
     f"INSERT INTO runs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
     f" ON CONFLICT DO UPDATE SET ({', '.join(COLUMNS)}) = ({', '.join(f'excluded.{name}' for name in COLUMNS)})"
@@ -74,9 +74,12 @@ class RunTable:
         is_listed = row.is_recorded or (known is not None and known[0] is not None)
         is_listed = is_listed or self._one(CLAIMED, (task, int(row.modified * 1e6))) is None
         group = self._group(task, record) if is_listed else None
-        if group is not None and row.seen is None and (known is None or known[1] is not None):
+        was_counted = known is not None and bool(known[1])
+        is_counted = was_counted or (group is not None and row.seen is None)
+        if group is not None and is_counted and not was_counted:
             self._count(group, record)
-        return self._connection.execute(UPSERT, self._values(task, group, row)).rowcount > 0
+        values = (*self._values(task, group, row), is_counted)
+        return self._connection.execute(UPSERT, values).rowcount > 0
 
     def delete(self, task_id: TaskId, run_id: RunId) -> bool:
         """Delete the row of a run; whether there was one."""
