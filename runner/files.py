@@ -34,10 +34,12 @@ def open_file(path: Path, root: Path) -> BinaryIO:
     `root` may be a link, since that is a person's own choice; below it no link is followed. Raises `NotRegular` and
     `OSError`. All that is decided about the file is decided by what was opened, not by its name.
     """
-    parts = os.fspath(path).removeprefix(os.fspath(root)).split("/")
+    start, below, rest = os.fspath(path).partition(os.fspath(root))
+    if start or not below or rest[:1] not in ("", "/"):
+        raise ValueError(f"{path} is not in the subpath of {root}")
     handle = _open(root, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        for part in filter(None, parts):
+        for part in filter(None, rest.split("/")):
             below = _open(part, os.O_RDONLY | SAFE, handle)
             os.close(handle)
             handle = below

@@ -92,9 +92,13 @@ class UpToDate(TestClient):
     stack: FakeStack
 
     def get(self, *arguments: Any, **options: Any) -> Any:
+        self.read_all()
+        return super().get(*arguments, **options)
+
+    def read_all(self) -> None:
+        """Bring lists up to date."""
         with suppress(ProjectGone):
             wait_for(self.stack.services.lists.projection.sweep, 10)
-        return super().get(*arguments, **options)
 
 
 class InlineWorker(RunWorker):

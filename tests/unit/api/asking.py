@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Asker:
         self._threads = ThreadPoolExecutor(1)
 
     def __call__(self, path: str, method: str = "GET", **headers: str) -> httpx.Response:
-        asked = self._threads.submit(self._stack.client.request, method, path, headers=headers)
+        asked = self._threads.submit(self._ask, method, path, headers)
         try:
             response: httpx.Response = asked.result(SECONDS)
         except TimeoutError:
@@ -43,6 +43,11 @@ class Asker:
         assert not any(text in response.text for text in self._planted), f"{method} {path}: {response.text}"
         if method != "HEAD" and "json" in response.headers.get("content-type", ""):
             json.loads(response.content, parse_constant=pytest.fail)
+        return response
+
+    def _ask(self, method: str, path: str, headers: Mapping[str, str]) -> httpx.Response:
+        self._stack.client.read_all()
+        response: httpx.Response = self._stack.client.request(method, path, headers=headers)
         return response
 
     def everything(self, task: str) -> None:
