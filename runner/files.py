@@ -34,8 +34,8 @@ def open_file(path: Path, root: Path) -> BinaryIO:
     `root` may be a link, since that is a person's own choice; below it no link is followed. Raises `NotRegular` and
     `OSError`. All that is decided about the file is decided by what was opened, not by its name.
     """
-    start, below, rest = os.fspath(path).partition(os.fspath(root))
-    if start or not below or rest[:1] not in ("", "/"):
+    start, found, rest = os.fspath(path).partition(os.fspath(root))
+    if start or not found or rest[:1] not in ("", "/"):
         raise ValueError(f"{path} is not in the subpath of {root}")
     handle = _open(root, os.O_RDONLY | os.O_NONBLOCK)
     try:

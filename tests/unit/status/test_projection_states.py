@@ -228,7 +228,7 @@ def query(projection: Projection, statement: str, *values: str) -> list[Any]:
 
 def test_the_rows_are_as_the_disk_whatever_happened() -> None:
     count = int(os.environ.get("N", "20"))
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Machine,
         settings=settings(
             max_examples=count, stateful_step_count=25, deadline=None, suppress_health_check=[*HealthCheck]
