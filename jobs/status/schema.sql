@@ -72,9 +72,14 @@ CREATE TABLE durations (                    -- histograms of runs that will not 
     name TEXT, warm INTEGER, bucket REAL, n INTEGER NOT NULL, total REAL NOT NULL, PRIMARY KEY (name, warm, bucket)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE statistics (                   -- of tasks, over so many verdicts, as long as no run of the task changes
+    task INTEGER, last INTEGER, value TEXT NOT NULL, PRIMARY KEY (task, last)
+) STRICT, WITHOUT ROWID;
+
 INSERT INTO meta VALUES ('indexing', '{"done":0,"total":0}');
 
 CREATE TRIGGER run_added AFTER INSERT ON runs BEGIN
+    DELETE FROM statistics WHERE task = NEW.task;
     UPDATE groups SET n = n + 1 WHERE id = NEW.group_id;
     INSERT INTO labels SELECT key, value, NEW.queued_at, NEW.id FROM json_each(NEW.labels);
 END;
@@ -84,7 +89,12 @@ CREATE TRIGGER run_moved AFTER UPDATE OF group_id ON runs BEGIN
     UPDATE groups SET n = n + 1 WHERE id = NEW.group_id;
 END;
 
+CREATE TRIGGER run_changed AFTER UPDATE ON runs BEGIN
+    DELETE FROM statistics WHERE task = NEW.task;
+END;
+
 CREATE TRIGGER run_gone AFTER DELETE ON runs BEGIN
+    DELETE FROM statistics WHERE task = OLD.task;
     UPDATE groups SET n = n - 1 WHERE id = OLD.group_id;
     DELETE FROM labels WHERE (key, value, queued_at, run) IN
         (SELECT key, value, OLD.queued_at, OLD.id FROM json_each(OLD.labels));

@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from datetime import datetime, timedelta
+from functools import partial
 from sqlite3 import Connection
 from typing import Annotated, Any, Literal
 
@@ -27,12 +28,14 @@ from jobs.run.statistics import (
 )
 from jobs.status.database import Database
 from jobs.status.metrics import BUCKETS, Histogram, Numbers
+from jobs.status.projection import encode
 from jobs.status.query import Order
 from jobs.status.table import to_microseconds, to_time
 from jobs.status.task_document import Statistics
 from runner.ids import TaskId
 from runner.project.catalog import TaskCatalog
 
+BATCH = 25  # tasks whose statistics are made in one transaction
 MOST_FAILURES = 200  # groups, those with most runs
 UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
@@ -40,13 +43,16 @@ TOTALS = """
     SELECT name, state, sum(n),
         max((SELECT started_at FROM runs WHERE group_id = groups.id ORDER BY queued_at DESC LIMIT 1))
     FROM groups JOIN tasks ON tasks.id = task WHERE n > 0 GROUP BY task, state"""
+COUNTS = """
+    SELECT state, sum(n) FROM groups JOIN tasks ON tasks.id = task WHERE name = ? AND n > 0 GROUP BY state"""
+STORED = "SELECT name, value FROM statistics JOIN tasks ON tasks.id = task WHERE last = ?"
+STORE = "INSERT OR REPLACE INTO statistics SELECT id, ?, ? FROM tasks WHERE name = ?"
 VERDICTS = """
-    SELECT name, run_id, state = 'FINISHED', queued_at / 1e6, finished_at / 1e6, (finished_at - started_at) / 1e6, wait,
+    SELECT run_id, state = 'FINISHED', queued_at / 1e6, finished_at / 1e6, (finished_at - started_at) / 1e6, wait,
         first_step, warm
     FROM groups JOIN tasks ON tasks.id = groups.task JOIN runs ON runs.id IN
         (SELECT id FROM runs WHERE group_id = groups.id ORDER BY queued_at DESC LIMIT :last)
-    WHERE state IN ('FINISHED', 'FAILED') AND n > 0 AND coalesce(name = :task, 1)
-    ORDER BY groups.task, queued_at DESC"""
+    WHERE state IN ('FINISHED', 'FAILED') AND n > 0 AND name = :task ORDER BY queued_at DESC"""
 STREAK = """
     SELECT sum(iif(:after < 0, n, (SELECT count(*) FROM runs WHERE group_id = groups.id AND queued_at > :after))),
         min((SELECT min(queued_at) FROM runs WHERE group_id = groups.id AND queued_at > :after))
@@ -138,27 +144,31 @@ class RunStatistics:
         )
 
     def _of(self, tasks: Set[TaskId], last: int) -> list[TaskStatistics]:
-        return self._database.read(lambda it: _statistics(it, tasks, last))
+        found = {task: value for task, value in self._query(STORED, last) if task in tasks}
+        missing = sorted(tasks - found.keys())
+        for start in range(0, len(missing), BATCH):
+            found |= self._database.write(partial(_store, missing[start : start + BATCH], last))
+        return [msgspec.json.decode(found[task], type=TaskStatistics) for task in sorted(tasks)]
 
     def _query(self, statement: str, *values: Any) -> list[Any]:
         return self._database.read(lambda it: it.execute(statement, values).fetchall())
 
 
-def _statistics(connection: Connection, tasks: Set[TaskId], last: int) -> list[TaskStatistics]:
-    counts: dict[str, dict[State, int]] = defaultdict(dict)
-    for task, state, count, _ in connection.execute(TOTALS):
-        counts[task][State(state)] = count
-    enough = max(last, TREND_RUNS, FLAKY_VERDICTS)
-    runs: dict[str, list[EndedRun]] = defaultdict(list)
-    values = {"last": enough, "task": min(tasks) if len(tasks) == 1 else None}
-    for task, *run, warm in connection.execute(VERDICTS, values):
-        runs[task].append(EndedRun._make([*run, None if warm is None else bool(warm)]))
-    found = []
-    for task in sorted(tasks):
-        passed = [run for run in runs[task] if run.passed]
-        streak = _streak(connection, task, runs[task], enough)
-        found.append(task_statistics(task, counts[task], runs[task][:enough], passed[:enough], streak, last))
+def _store(tasks: Sequence[TaskId], last: int, connection: Connection) -> dict[str, str]:
+    """The statistics of these tasks, as JSON, which are there from then on. In one transaction, so that none of their
+    runs changes meanwhile."""
+    found: dict[str, str] = {task: encode(_statistics(connection, task, last)) for task in tasks}
+    connection.executemany(STORE, [(last, value, task) for task, value in found.items()])
     return found
+
+
+def _statistics(connection: Connection, task: str, last: int) -> TaskStatistics:
+    counts = {State(state): count for state, count in connection.execute(COUNTS, (task,))}
+    enough = max(last, TREND_RUNS, FLAKY_VERDICTS)
+    rows = connection.execute(VERDICTS, {"last": enough, "task": task})
+    runs = [EndedRun._make([*run, None if warm is None else bool(warm)]) for *run, warm in rows]
+    passed = [run for run in runs if run.passed][:enough]
+    return task_statistics(task, counts, runs[:enough], passed, _streak(connection, task, runs, enough), last)
 
 
 def _streak(connection: Connection, task: str, runs: Sequence[EndedRun], enough: int) -> Streak | None:

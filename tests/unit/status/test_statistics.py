@@ -186,3 +186,21 @@ def test_statistics_of_a_task_that_never_was_are_a_404(stack: FakeStack) -> None
     assert stack.client.get("/tasks/nothing/stats").status_code == 404
     assert "since must be" in stack.client.get("/failures?since=yesterday").json()["detail"]
     assert "last must be an integer from 2" in stack.client.get("/stats?last=1").json()["detail"]
+
+
+def test_what_is_stored_of_a_task_goes_with_each_change_of_its_runs(stack: FakeStack) -> None:
+    folder, other = stack.project.add_task("buy"), stack.project.add_task("sell")
+
+    def counts(task: str) -> tuple[int, int]:
+        found = stack.client.get(f"/tasks/{task}/stats").json()["counts"]
+        assert [found] == [task["counts"] for task in stack.client.get("/stats").json() if task["counts"] == found][:1]
+        return found["FINISHED"], found["FAILED"]
+
+    assert (counts("buy"), counts("sell")) == ((0, 0), (0, 0))
+    path = write_run(folder, "20260101_080000", by_hand("a"), traversal_bytes([PASSED], "SUCCESSFUL"))
+    assert (counts("buy"), counts("sell")) == ((1, 0), (0, 0))
+    write_run(folder, "20260101_080000", by_hand("a"), traversal_bytes([VISIT, FAULT], "FAILED"))
+    write_run(other, "20260101_080000", by_hand("b"), traversal_bytes([PASSED], "SUCCESSFUL"))
+    assert (counts("buy"), counts("sell")) == ((0, 1), (1, 0))
+    path.unlink()
+    assert (counts("buy"), counts("sell")) == ((0, 0), (1, 0))
