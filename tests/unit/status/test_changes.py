@@ -1,6 +1,7 @@
 """Who waits for changes is woken."""
 
 import asyncio
+import time
 from typing import Any
 
 import fakeredis
@@ -107,3 +108,49 @@ async def test_a_fault_in_watching_is_logged_and_watching_goes_on(
     running.cancel()
     await running
     assert "failed, and is started again" in caplog.text
+
+
+class SlowProjection:
+    """One whose sweeps take longer than there is between them."""
+
+    def __init__(self) -> None:
+        self.database = self
+        self.version = 0
+        self.is_read = False
+        self.sweeps: list[float] = []
+
+    def sweep(self) -> bool:
+        time.sleep(0.1)
+        self.sweeps.append(time.monotonic())
+        return True
+
+    def indexing(self) -> bool | None:
+        return None if self.is_read else True
+
+    def end(self) -> None:
+        pass
+
+
+@pytest.mark.anyio
+async def test_only_sweeps_without_a_rebuild_wait_for_their_share_of_the_time(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes, slow = changes_on(project, sweep=0.01), SlowProjection()
+    monkeypatch.setattr(changes, "_projection", slow)
+    sweeping = asyncio.create_task(changes._sweep())
+    while len(slow.sweeps) < 3:
+        await asyncio.sleep(0.01)
+    assert slow.sweeps[2] - slow.sweeps[0] < 2, "a rebuild goes on at once"
+    slow.is_read = True
+    count = len(slow.sweeps)
+    while len(slow.sweeps) < count + 2:  # the first of them may have begun before
+        await asyncio.sleep(0.01)
+    count, began = len(slow.sweeps), slow.sweeps[-1]
+    await asyncio.sleep(0.2)
+    assert len(slow.sweeps) == count
+    slow.is_read = False  # the file was deleted
+    while len(slow.sweeps) < count + 1:
+        await asyncio.sleep(0.01)
+    assert slow.sweeps[-1] - began < 1.5
+    changes.end()
+    await sweeping
