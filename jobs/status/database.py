@@ -23,7 +23,7 @@ from sqlite3 import (
 from typing import NamedTuple, TypeVar
 
 from runner.errors import SettingsError
-from runner.files import NotRegular, file_identity, is_in_place, is_there, locked
+from runner.files import NotRegular, file_identity, is_in_place, locked
 from runner.log import log_event
 
 T = TypeVar("T")
@@ -66,6 +66,7 @@ class Database:
         if sqlite3.sqlite_version_info < OLDEST:
             raise SettingsError([f"SQLite must be 3.37 or newer, got {sqlite3.sqlite_version}: use another Python."])
         self._path = path
+        self._files = [f"{path}{suffix}" for suffix in FILES]
         self._project = project
         self._lock, self._writing = threading.Lock(), threading.Lock()
         self._opened: Opened | None = None
@@ -180,8 +181,8 @@ class Database:
                 if getattr(found, "sqlite_errorcode", 0) & 0xFF in UNUSABLE:
                     raise
                 error = found
-        for path in self._files():
-            path.unlink(missing_ok=True)
+        for name in self._files:
+            Path(name).unlink(missing_ok=True)
         if error is not None:
             log_event("history_damaged", level=logging.WARNING, file=self._path, error=error)
         return self._make(self._path.absolute().as_uri())
@@ -191,8 +192,8 @@ class Database:
         `DatabaseError`."""
         if not is_in_place(self._path) or not self._path.is_file():
             raise NotRegular("it is no regular file")
-        _, log, index = self._files()
-        if is_there(log) != is_there(index):
+        _, log, index = self._inodes()
+        if (log is None) != (index is None):
             raise sqlite3.DatabaseError("a part of it was deleted")
         uri = self._path.absolute().as_uri()
         watch = _connect(f"{uri}?mode=rw")
@@ -227,11 +228,8 @@ class Database:
             return Opened(uri, None, watch, [])
         return Opened(f"{uri}?mode=rw", self._inodes(), watch, [])
 
-    def _files(self) -> list[Path]:
-        return [self._path.with_name(self._path.name + suffix) for suffix in FILES]
-
     def _inodes(self) -> Inodes:
-        return tuple(None if (found := file_identity(path)) is None else found[0] for path in self._files())
+        return tuple(None if (found := file_identity(path)) is None else found[0] for path in self._files)
 
 
 def _connect(uri: str) -> Connection:

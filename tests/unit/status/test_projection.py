@@ -34,10 +34,8 @@ from jobs.status.database import Database
 from jobs.status.projection import Projection
 from runner.project.catalog import TaskCatalog
 from runner.project.run_files import RunFiles
-root = Path(sys.argv[1])
-projection = Projection(Database(root.parent / "runs.sqlite", "ours"), RunFiles(root / "tasks"), TaskCatalog(root / "tasks"))
-print("ready", flush=True)
-projection.sweep()
+tasks = Path(sys.argv[1], "tasks")
+Projection(Database(Path(sys.argv[1]).parent / "runs.sqlite", "ours"), RunFiles(tasks), TaskCatalog(tasks)).sweep()
 """
 
 
