@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 import sqlite3
 import threading
 import time
@@ -23,7 +24,7 @@ from sqlite3 import (
 from typing import NamedTuple, TypeVar
 
 from runner.errors import SettingsError
-from runner.files import NotRegular, file_identity, is_in_place, locked
+from runner.files import NotRegular, file_identity, is_in_place, locked, open_to_write
 from runner.log import log_event
 
 T = TypeVar("T")
@@ -181,10 +182,13 @@ class Database:
                 if getattr(found, "sqlite_errorcode", 0) & 0xFF in UNUSABLE:
                     raise
                 error = found
+        if error is not None and present is not None and not self._path.is_dir():
+            self._path.replace(f"{self._path}.damaged")  # it may be somebody else's
         for name in self._files:
             Path(name).unlink(missing_ok=True)
         if error is not None:
             log_event("history_damaged", level=logging.WARNING, file=self._path, error=error)
+        os.close(open_to_write(self._path, os.O_RDWR))  # which nobody else may read
         return self._make(self._path.absolute().as_uri())
 
     def _open_present(self) -> Opened | None:

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,15 @@ def test_one_that_is_stopped_while_it_makes_the_file_stops_no_other(
     with locked(opener.path.with_name("runs.sqlite.lock"), 0):
         put(opener(), "a")
     assert opener.logged == ["history_in_memory"]
+
+
+def test_what_is_none_of_ours_is_kept_under_another_name(tmp_path: Path) -> None:
+    path = tmp_path / "runs.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE precious (value)")
+    database = Database(path, "project")
+    assert database.read(lambda it: it.execute("SELECT count(*) FROM runs").fetchone()) == (0,)
+    database.close()
+    with closing(sqlite3.connect(f"{path}.damaged")) as connection:
+        assert connection.execute("SELECT count(*) FROM precious").fetchone() == (0,)
+    assert path.stat().st_mode & 0o777 == 0o600
