@@ -99,7 +99,7 @@ class Problem(Struct, frozen=True):
 
 
 class Reply(NamedTuple):
-    """The answer of a route with one status: a type as JSON, or content of these media types."""
+    """The answer of a route with one status: a type as JSON, and content of these media types."""
 
     meaning: str
     type: Any = None
@@ -196,8 +196,8 @@ def _answer(answer: Reply, named: Mapping[Any, dict[str, Any]]) -> dict[str, Any
     described: dict[str, Any] = {"description": answer.meaning}
     if answer.type is not None:
         described["content"] = {JSON: {"schema": named[answer.type]}}
-    elif answer.media:
-        described["content"] = {media: {} for media in answer.media}
+    if answer.media:
+        described["content"] = {**described.get("content", {}), **{media: {} for media in answer.media}}
     if answer.headers:
         described["headers"] = {name: HEADERS[name] for name in answer.headers}
     return described

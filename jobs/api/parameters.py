@@ -5,6 +5,7 @@ The filters of lists are declared in `jobs/status/query.py`.
 
 import re
 from collections.abc import Mapping, Sized
+from datetime import datetime
 from functools import cache
 from types import NoneType
 from typing import Annotated, Any, TypeVar, get_args
@@ -101,7 +102,8 @@ def parse_query(kind: type[Q], parameters: Mapping[str, str]) -> Q:
     for name, text in parameters.items():
         if name in types:
             try:
-                values[name] = msgspec.convert(text, types[name], strict=False)
+                is_time = get_args(types[name])[:1] == (datetime,)  # which may also be a number, if it is not strict
+                values[name] = msgspec.convert(text, types[name], strict=is_time)
             except msgspec.ValidationError:
                 expected = schema_of(types[name])["description"]
                 raise Invalid(f"{name} must be {expected}, got '{printable(text)}'.") from None

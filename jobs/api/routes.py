@@ -28,6 +28,7 @@ from jobs.api.runs import (
     stop_run,
 )
 from jobs.api.tasks import (
+    CSV,
     get_browser_types,
     get_project,
     get_statistics,
@@ -70,9 +71,9 @@ def endpoint(
     return Endpoint(Operation(method, path, handler.__name__, summary, answers, tuple(errors), query), handler)
 
 
-def document_replies(kind: Any, meaning: str) -> dict[int, Reply]:
-    """The replies of a route that shows a document, or says that the client has it already."""
-    return {200: Reply(meaning, kind, headers=("ETag",)), 304: Reply("it has not changed", headers=("ETag",))}
+def document_replies(kind: Any, meaning: str, *media: str) -> dict[int, Reply]:
+    """The replies of a route that shows a document (also in these media types), or says that the client has it."""
+    return {200: Reply(meaning, kind, media, headers=("ETag",)), 304: Reply("it has not changed", headers=("ETag",))}
 
 
 STARTED = {
@@ -131,7 +132,7 @@ ENDPOINTS = (  # they are tried in this order, so those that are asked for most 
         "GET",
         "/stats",
         list_statistics,
-        document_replies(list[TaskStatistics], "the statistics of all tasks"),
+        document_replies(list[TaskStatistics], "the statistics of all tasks", CSV),
         [422],
         AllStatisticsQuery,
     ),

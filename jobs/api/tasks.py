@@ -9,12 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.api.parameters import parse_query
-from jobs.api.responses import NO_SNIFFING, not_modified_or, respond, services
+from jobs.api.responses import NO_SNIFFING, RenderedResponse, not_modified_or, respond, services
 from jobs.run.statistics import as_csv
 from jobs.status.query import PartQuery, TaskListQuery
 from jobs.status.statistics import AllStatisticsQuery, FailuresQuery, StatisticsQuery
 
-CSV = "text/csv"
+CSV = "text/csv; charset=utf-8"
 
 
 async def list_tasks(request: Request) -> Response:
@@ -40,8 +40,9 @@ async def list_statistics(request: Request) -> Response:
     query = parse_query(AllStatisticsQuery, request.query_params)
     read = partial(services(request).statistics.of_all, query)
     accepted = request.headers.get("accept", "")
-    if query.format == "csv" or (query.format is None and accepted.startswith(CSV)):
-        return Response(as_csv(await to_thread.run_sync(read)), media_type=CSV, headers=NO_SNIFFING)
+    if query.format == "csv" or (query.format is None and accepted.startswith("text/csv")):
+        text = as_csv(await to_thread.run_sync(read)).encode()
+        return RenderedResponse(text, headers=NO_SNIFFING, media_type=CSV)
     return await respond_cached(request, query, read)
 
 

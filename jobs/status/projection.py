@@ -131,6 +131,11 @@ class Projection:
         """Whether there is a run of the task. Reads no disk."""
         return bool(self._query("SELECT 1 FROM groups JOIN tasks ON tasks.id = task WHERE name = ? AND n > 0", task_id))
 
+    def changed_tasks(self) -> Iterator[TaskId]:
+        """Those in whose folders something came or went since they were listed."""
+        listed = dict(self._query("SELECT name, listed FROM tasks"))
+        return (task for task in self._files.task_ids() if listed.get(task) != str(self._files.listing_times(task)))
+
     def waiting(self) -> list[RunId]:
         """The runs that wait, or some of them if they are many. Reads no disk."""
         statement = "SELECT run_id FROM groups JOIN runs ON group_id = groups.id WHERE state = 'PENDING' LIMIT 1000"

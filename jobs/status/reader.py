@@ -143,11 +143,11 @@ class RunReader:
         return self._paths(self._files.folder(task_id, run_id), run_id)
 
     def _search(self, run_id: RunId) -> TaskId | None:
-        """The task of a run that is in no row yet, or in several. One made by hand may only be without a row as long
-        as not all files have been read."""
+        """The task of a run that is in no row yet, or in several."""
         if self._files.tasks_with_record(run_id) or self._projection.indexing() is not None:
             return find_task(self._files, run_id)
-        return None
+        changed = self._projection.changed_tasks()  # files made by hand in others are in the rows
+        return next((task_id for task_id in changed if run_id in self._files.list_traversals(task_id)), None)
 
     async def _find_in_redis(self, run_id: RunId) -> TaskId:
         """The task of a run that this machine does not find on the disk: the project's folder is gone, or is on a

@@ -182,7 +182,7 @@ class Watcher:
             return
         if event == "shutil.rmtree":
             self._tree.pop(thread, None)
-        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path).startswith(self._orders.project):
+        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path).startswith(f"{self._orders.project}/"):
             return
         name = blurred(os.fspath(path)[len(self._orders.project) + 1 :])
         if event == "shutil.rmtree":
