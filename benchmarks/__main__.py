@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import reading, redacting, running, warming
+from benchmarks import histories, reading, redacting, running, warming
 from benchmarks.site import Site
 from benchmarks.table import Figure, table
 
@@ -19,6 +19,8 @@ SECTIONS: tuple[Section, ...] = (
     reading.just_changed,
     reading.per_second,
     reading.beside_others,
+    histories.on_disk,
+    histories.of_rows,
     running.posts,
     running.starting,
     running.whole_run,

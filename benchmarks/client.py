@@ -1,7 +1,11 @@
-"""HTTP clients that cost as little as a client can: one that waits for each answer, and many at once."""
+"""HTTP clients that cost as little as a client can: one that waits for each answer, and many at once.
+
+`python -m benchmarks.client PORT PATH [PATH ...]` asks for each path without a pause, until it is ended.
+"""
 
 import asyncio
 import socket
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -10,6 +14,7 @@ from typing import Self, cast
 import uvloop
 
 HOST = "127.0.0.1"
+FOR_EVER = 3600.0  # seconds
 CHUNK = 256 * 1024
 END_OF_HEAD = b"\r\n\r\n"
 
@@ -123,3 +128,7 @@ def requests_per_second(port: int, requests: Sequence[bytes], seconds: float) ->
         return answers / took
 
     return uvloop.run(ask())
+
+
+if __name__ == "__main__":
+    requests_per_second(int(sys.argv[1]), [request_bytes(path) for path in sys.argv[2:]], FOR_EVER)

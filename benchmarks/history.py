@@ -1,6 +1,8 @@
 """A Bugninja project with a past: as many runs as wanted, as the stack and the CLI would have left them."""
 
 import json
+import os
+import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from runner.project.run_folder import RunFolder
 from runner.project.task import read_task
 
 TASKS = 10
+CONTENTS = 50  # of traversals, to which others are links
 SMALL, LARGE = 10_000, 5_000_000  # bytes of a traversal
 OTHER_KINDS = ("done", "go_to_url", "wait", "send_keys", "switch_tab", "open_tab", "extract_content", "upload_file")
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -100,6 +103,56 @@ class History:
         )
         folder.record.write_bytes(record_to_json(meta))
         folder.log.write_text("".join(f"step {number} of the run\n" for number in range(60)))
+
+
+def fill_task(task: Path, size: int, unfinished: int) -> list[RunId]:
+    """Give the task so many runs, every other one made by hand; returned are those that are not over."""
+    (task / "runs").mkdir()
+    (task / "traversals").mkdir()
+    began, sample = datetime.now(UTC) - timedelta(days=30), new_run_id()
+    contents = [task / f"content{number}" for number in range(CONTENTS)]
+    for number, path in enumerate(contents):
+        path.write_bytes(traversal("r" * 24, 1000, "SUCCESSFUL", passed=number % 4 != 0))
+        os.utime(path, (began.timestamp(), began.timestamp()))
+    over = record_to_json(record(TaskId(task.name), sample, began, is_over=True))
+    running = record_to_json(record(TaskId(task.name), sample, datetime.now(UTC), is_over=False))
+    runs = [new_run_id() for _ in range(unfinished)]
+    for _ in range(size // 2 - len(runs)):
+        add_record(task, quick_run_id(), over, sample)
+    for run_id in runs:
+        add_record(task, run_id, running, sample)
+    for number in range(size // 2):
+        name = f"traverse_{began + timedelta(seconds=10 * number):%Y%m%d_%H%M%S}_{quick_run_id()}.json"
+        os.link(contents[number % CONTENTS], task / "traversals" / name)
+    return runs
+
+
+def quick_run_id() -> RunId:
+    """One that takes less time than a real one."""
+    return RunId(f"k{secrets.token_hex(12)[1:]}")
+
+
+def record(task_id: TaskId, run_id: RunId, queued_at: datetime, *, is_over: bool) -> RunRecord:
+    """Of a run that is RUNNING, or FINISHED."""
+    outcome = Outcome(State.FINISHED, None, None, queued_at + timedelta(seconds=40), 0, passed_steps=4)
+    return RunRecord(
+        run_id=run_id,
+        task_id=task_id,
+        test_case=None,
+        browser_config=None,
+        run_type=RunType.AGENTIC,
+        origin=Origin.WEB_UI,
+        queued_at=queued_at,
+        started_at=queued_at + timedelta(seconds=1),
+        outcome=outcome if is_over else None,
+    )
+
+
+def add_record(task: Path, run_id: RunId, content: bytes, sample: RunId) -> None:
+    """The folder of a run with this record of another."""
+    folder = task / "runs" / run_id
+    folder.mkdir()
+    (folder / "run.json").write_bytes(content.replace(sample.encode(), run_id.encode()))
 
 
 def traversal(run_id: str, size: int, status: str, *, passed: bool = True) -> bytes:

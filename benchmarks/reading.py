@@ -13,8 +13,8 @@ from benchmarks.site import SIZES, Site
 from benchmarks.table import Figure, interleaved, median, milliseconds, p95, plain, ratio
 from tests.stack import ROOT
 
-ROUNDS = 600
-BURST_SECONDS = 1.0
+ROUNDS = 300
+BURST_SECONDS = 0.5
 CLIENTS = (1, 16, 64)
 HELLO = "x hello"
 
@@ -123,7 +123,7 @@ def beside_others(site: Site) -> Iterator[Figure]:
 def others(site: Site) -> Iterator[None]:
     """Inside it others ask without a pause."""
     paths = [*["/test-runs?page_size=25"] * 4, f"/test-runs/{site.large_run}"]
-    command = [sys.executable, "-m", "benchmarks.load", str(site.large.port), *paths]
+    command = [sys.executable, "-m", "benchmarks.client", str(site.large.port), *paths]
     process = subprocess.Popen(command, cwd=ROOT)
     try:
         time.sleep(1.0)
@@ -152,13 +152,8 @@ def start_up(site: Site) -> Iterator[Figure]:
         filled.append(site.large.wait_filled())
     yield plain("start to the first answer for a run, history 10,000", median(seconds), " s", 1.5)
     yield plain("from there to the first list", median(filled), " s")
-    yield plain("memory after that", memory(site), " MB", 60.0)
+    yield plain("memory after that", site.large.memory(), " MB", 60.0)
     yield plain("import app", median([_import_seconds() for _ in range(5)]), " s", 0.3)
-
-
-def memory(site: Site) -> float:
-    """Megabytes that the web process of the largest history has in memory now."""
-    return float(site.large.measured.memory_info().rss) / 1e6
 
 
 def _import_seconds() -> float:

@@ -20,20 +20,17 @@ COMMAND = f"sh {ROOT / 'benchmarks' / 'cli.sh'} {{task_id}}"
 
 
 class Web:
-    """One history, and its web process."""
+    """A project, and its web process."""
 
-    def __init__(self, folder: Path, size: int) -> None:
-        self.history = History(folder / "project", size)
-        (self.history.root / "started").mkdir()
-        self.stack = Stack(Project(self.history.root), folder, RUNNER_COMMAND=COMMAND, LOG_LEVEL="WARNING")
+    def __init__(self, project: Project, folder: Path, **changes: str) -> None:
+        self.stack = Stack(project, folder, RUNNER_COMMAND=COMMAND, LOG_LEVEL="WARNING", **changes)
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> float:
-        """Start the web process; seconds until it has answered for a run."""
-        run_id = self.history.by_hand
+    def start(self, path: str = "/test-runs") -> float:
+        """Start the web process; seconds until it has answered for the path."""
         began = time.perf_counter()
         self.process = self.stack.line("web")
-        wait_for(lambda: self._answers(f"/test-runs/{run_id}"), 60, f"{run_id} at {self.stack.folder}", step=0.002)
+        wait_for(lambda: self.answers(path), 60, f"{path} at {self.stack.folder}", step=0.002)
         return time.perf_counter() - began
 
     def stop(self) -> None:
@@ -46,7 +43,10 @@ class Web:
         """Wait until lists have all runs; seconds until then."""
         began = time.perf_counter()
         with Client(self.port) as client:
-            client.ask(request_bytes("/test-runs"))
+            ask = request_bytes("/test-runs?page_size=1")
+            wait_for(
+                lambda: b'"indexing":null' in client.ask(ask)[2], 120, f"all runs at {self.stack.folder}", step=0.05
+            )
         return time.perf_counter() - began
 
     @property
@@ -54,18 +54,45 @@ class Web:
         """Where it listens."""
         return self.stack.port
 
+    def memory(self) -> float:
+        """Megabytes that the web process has in memory now."""
+        return float(self._measured.memory_info().rss) / 1e6
+
+    def cpu_seconds(self) -> float:
+        """What the web process has computed so far."""
+        return sum(self._measured.cpu_times()[:2])
+
+    def share_at_rest(self, seconds: float) -> float:
+        """Percent of a core that it takes in so many seconds."""
+        before = self.cpu_seconds()
+        time.sleep(seconds)
+        return 100 * (self.cpu_seconds() - before) / seconds
+
     @property
-    def measured(self) -> psutil.Process:
-        """The web process, to be looked at."""
+    def _measured(self) -> psutil.Process:
         assert self.process is not None
         return psutil.Process(self.process.pid)
 
-    def _answers(self, path: str) -> bool:
+    def answers(self, path: str) -> bool:
+        """Whether it has something at the path."""
         try:
             with Client(self.port) as client:
                 return client.ask(request_bytes(path))[0] == 200
         except ConnectionError:
             return False
+
+
+class Past(Web):
+    """One with a history of so many runs."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.history = History(folder / "project", size)
+        (self.history.root / "started").mkdir()
+        super().__init__(Project(self.history.root), folder)
+
+    def start(self, path: str = "") -> float:
+        """Start the web process; seconds until it has answered for the path, or a run."""
+        return super().start(path or f"/test-runs/{self.history.by_hand}")
 
 
 class Site:
@@ -89,6 +116,7 @@ class Site:
         """A run by hand that is not over: its file says so."""
         run_id, history = new_run_id(), self.large.history
         history.write(history.tasks[1], run_id, traversal(run_id, SMALL, "PENDING"))
+        wait_for(lambda: self.large.answers(f"/test-runs/{run_id}"), 20, f"{run_id} at {self.large.stack.folder}")
         return run_id
 
     def worker(self) -> subprocess.Popen[bytes]:
@@ -111,10 +139,10 @@ class Site:
         for web in self.webs.values():
             web.stack.close()
 
-    def _web(self, size: int) -> Web:
+    def _web(self, size: int) -> Past:
         folder = self.folder / f"history{size}"
         folder.mkdir()
-        return Web(folder, size)
+        return Past(folder, size)
 
     def _is_up(self) -> bool:
         try:

@@ -27,7 +27,7 @@ from tests.stack import ROOT, Stack, is_template
 from tests.waiting import wait_for
 
 COMMAND = "python -m benchmarks.slow {task_id}"
-ROUNDS = 7
+ROUNDS = 5
 ENDS = 3
 RUNS = 6  # in the queue at once
 MB = 1024 * 1024
