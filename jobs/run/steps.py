@@ -78,9 +78,14 @@ def failed_actions(traversal: Traversal, *, run_failed: bool) -> set[int]:
 
 def count_steps(traversal: Traversal | None, state: State) -> tuple[int, int]:
     """How many of the run's steps passed, and how many failed."""
-    steps = brain_states(TaskId(""), traversal, state)
-    failed = sum(any(element.history_element_state == "FAILED" for element in step.history_elements) for step in steps)
-    return len(steps) - failed, failed
+    if traversal is None:
+        return 0, 0
+    failed = failed_actions(traversal, run_failed=state is State.FAILED)
+    thoughts = {thought.id for thought in traversal.brain_states}
+    alone = [action for action in traversal.actions if action.brain_state_id not in thoughts]
+    of_thoughts = {action.brain_state_id for action in traversal.actions if action.number in failed} & thoughts
+    failed_steps = len(of_thoughts) + sum(action.number in failed for action in alone)
+    return len(thoughts) + len(alone) - failed_steps, failed_steps
 
 
 def _step(thought: BrainState, elements: list[HistoryElement]) -> BrainStateDocument:

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from anyio import to_thread
 from redis.asyncio import Redis as AsyncRedis
@@ -27,17 +27,21 @@ from runner.log import log_event, log_fault
 from runner.project.run_files import RunFiles
 from runner.project.traversal_name import traversal_run_id
 
+TRAVERSALS = "traversals"  # the name of the folders with them
 EVERY_RUN = None  # in the place of a run's ID: changes of any run
 
-Watch = Callable[[Iterable[Path]], AsyncIterator[frozenset[Path]]]
-"""Yields the paths in these folders that have just changed. Raises `OSError` if they cannot be watched."""
+
+class Watch(Protocol):
+    def __call__(self, folders: Iterable[Path], *, quick: bool) -> AsyncIterator[frozenset[Path]]:
+        """Yields the paths in these folders that have just changed, or now and then none. Raises `OSError` if they
+        cannot be watched."""
 
 
 @dataclass(frozen=True)
 class Intervals:
     """Seconds between two events of watching."""
 
-    sweep: float = 1.0
+    sweep: float = 2.0
     """Between two sweeps, if they are quick."""
     keep_alive: float = 15.0
     """Until a listener gets a None because nothing has changed."""
@@ -50,7 +54,7 @@ class Intervals:
 
 
 INTERVALS = Intervals()
-SHARE, IDLE_SHARE = 20, 200  # times as long as a sweep takes, until the next; the second if nothing has changed
+SHARE, IDLE_SHARE = 20, 400  # times as long as a sweep takes, until the next; the second if nothing has changed
 
 
 class Changes:
@@ -202,16 +206,22 @@ class Changes:
 
     async def _watch_files(self) -> None:
         while not self._ended:
-            folders = self._files.folders()
+            folders, quick = self._files.folders(), bool(self._listeners)
             try:
-                async for changed in self._watch(folders):
+                async for changed in self._watch(folders, quick=quick):
                     for path in changed:
                         self._on_path(path)
-                    if self._ended or self._files.folders() != folders:
+                    if self._ended or quick is not bool(self._listeners):
+                        break
+                    if any(map(self._may_be_folder, changed)) and self._files.folders() != folders:
                         break
             except OSError as error:
                 log_event("watch_failed", error=error)
                 await asyncio.sleep(self._intervals.unwatched)
+
+    def _may_be_folder(self, path: Path) -> bool:
+        """Whether it can be one in which tasks or traversals come and go."""
+        return path.parent == self._files.tasks_root or path.name == TRAVERSALS
 
     def _on_path(self, path: Path) -> None:
         run_id, task_id = traversal_run_id(path.name), parse_task_id(path.parent.parent.name)

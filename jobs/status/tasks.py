@@ -56,12 +56,14 @@ class Tasks:
     def page(self, query: TaskListQuery) -> Page[TaskDocument]:
         """The tasks that match the query, by the time of their creation."""
         project_id = self.check_project(query.project_id)
-        wanted, statistics = query.search.casefold(), self._statistics.totals()
-        every = [self._document(task, project_id, statistics) for task in self._catalog.all()]
-        chosen = [task for task in every if wanted in _searched(task)]
-        chosen.sort(key=lambda task: (task.created_at, task.id), reverse=query.sort_order == "desc")
-        items = [*part_of(chosen, query.page, query.page_size)]
-        return Page(**paging(len(chosen), query.page, query.page_size), items=items)
+        tasks = sorted(self._catalog.all(), key=lambda task: (task.created_at, task.id))
+        if query.sort_order == "desc":
+            tasks.reverse()
+        if wanted := query.search.casefold():
+            tasks = [task for task in tasks if wanted in self._searched(task)]
+        shown, totals = part_of(tasks, query.page, query.page_size), self._statistics.totals()
+        items = [self._document(task, project_id, totals) for task in shown]
+        return Page(**paging(len(tasks), query.page, query.page_size), items=items)
 
     def get(self, name: str) -> TaskDocument:
         """The task with this folder name or CUID. Raises `NotFound`."""
@@ -90,10 +92,9 @@ class Tasks:
     def _document(self, task: Task, project_id: str, statistics: Mapping[str, Statistics]) -> TaskDocument:
         return task_document(task, project_id, statistics.get(task.id, Statistics()), self._clean(task))
 
+    def _searched(self, task: Task) -> str:
+        """The text in which a search looks."""
+        return self._clean(task)("\n".join((task.id, task.name, task.description))).casefold()
+
     def _clean(self, task: Task) -> Clean:
         return self._files.redactor(task.id).text
-
-
-def _searched(task: TaskDocument) -> str:
-    """The text in which a search looks."""
-    return "\n".join((task.id, task.test_name, task.test_description)).casefold()

@@ -47,7 +47,7 @@ async def test_a_listener_gets_a_none_when_nothing_has_changed(project: Project)
 
 @pytest.mark.anyio
 async def test_without_events_of_the_file_system_the_disk_is_polled(project: Project) -> None:
-    async def deaf(folders: Any) -> Any:
+    async def deaf(folders: Any, *, quick: bool) -> Any:
         raise OSError("this file system cannot be watched")
         yield
 
@@ -93,7 +93,7 @@ async def test_a_fault_in_watching_is_logged_and_watching_goes_on(
 ) -> None:
     tried = []
 
-    async def broken(folders: Any) -> Any:
+    async def broken(folders: Any, *, quick: bool) -> Any:
         tried.append(folders)
         raise ZeroDivisionError
         yield
