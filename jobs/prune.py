@@ -63,13 +63,14 @@ def summary(plans: Sequence[Plan]) -> str:
     """The runs and their size, task by task and together."""
     by_task = [[*group] for _, group in groupby(plans, attrgetter("task_id"))]
     lines = [f"{group[0].task_id}: {_total(group)}\n" for group in by_task] if len(by_task) > 1 else []
-    return "".join(lines) + _total(plans)
+    total = _total(plans)
+    return "".join(lines) + total[0].upper() + total[1:]
 
 
 def _total(plans: Sequence[Plan]) -> str:
     records = sum(plan.is_whole for plan in plans)
     with_records = f" ({records} with their records)" if records else ""
-    return f"{len(plans)} runs{with_records}, {sum(plan.size for plan in plans) / MEGABYTE:.2f} MB"
+    return f"the files of {len(plans)} runs{with_records}, {sum(plan.size for plan in plans) / MEGABYTE:.2f} MB"
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:

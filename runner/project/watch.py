@@ -5,9 +5,7 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 QUICK_MS, SLOW_MS = 1, 50  # between two looks at the events; the first costs two hundredths of a core
-SETTLE_MS = (
-    10  # the longest that a stream of changes is collected before it is yielded, or as long as between two looks
-)
+SETTLE_MS = 10  # the longest that a stream of changes is collected, or as long as between two looks
 IDLE_MS = 500  # without any change until an empty set is yielded, so that the caller can look around
 
 

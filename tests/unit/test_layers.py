@@ -31,6 +31,8 @@ HOME_OF = {
     "prometheus_client": ("jobs/status/metrics.py",),
     "psutil": ("runner/cli",),
     "watchfiles": ("runner/project",),
+    "sqlite3": ("jobs/status",),
+    "cachetools": ("jobs/status",),
     "subprocess": ("runner/cli",),
 }
 """The only folders, or files, that may import these packages."""

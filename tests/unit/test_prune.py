@@ -121,7 +121,7 @@ def test_without_yes_nothing_is_deleted(stack: FakeStack, capsys: pytest.Capture
     printed = capsys.readouterr().out
     assert f" {ours} FINISHED {OLD} files " in printed
     assert f" {HAND} FINISHED " in printed
-    assert "\n2 runs, 0.02 MB would be deleted; with --yes they are." in printed
+    assert "\nThe files of 2 runs, 0.02 MB would be deleted; with --yes they are." in printed
     assert files(stack.settings.tasks_root) == before
 
 
@@ -132,11 +132,13 @@ def test_a_summary_says_what_was_deleted_of_which_task(
     old_runs(stack, "sell", "i" * 24)
     monkeypatch.setattr("jobs.prune.connect", lambda _: stack.redis)
     assert main(["--yes"], stack.project.environ(RUNS_KEEP_DAYS="30")) == 0
-    assert capsys.readouterr().out == ("buy: 2 runs, 0.02 MB\nsell: 2 runs, 0.02 MB\n4 runs, 0.04 MB were deleted.\n")
+    assert capsys.readouterr().out == (
+        "buy: the files of 2 runs, 0.02 MB\nsell: the files of 2 runs, 0.02 MB\nThe files of 4 runs, 0.04 MB were deleted.\n"
+    )
     assert main(["--yes"], stack.project.environ(RUNS_KEEP_DAYS="30")) == 0
-    assert capsys.readouterr().out == "0 runs, 0.00 MB would be deleted; with --yes they are.\n"
+    assert capsys.readouterr().out == "The files of 0 runs, 0.00 MB would be deleted; with --yes they are.\n"
     assert main(["--yes"], stack.project.environ(RECORDS_KEEP_DAYS="30")) == 0
-    assert "\n4 runs (4 with their records), 0.00 MB were deleted.\n" in capsys.readouterr().out
+    assert "\nThe files of 4 runs (4 with their records), 0.00 MB were deleted.\n" in capsys.readouterr().out
 
 
 def test_without_limits_everything_is_kept(stack: FakeStack, capsys: pytest.CaptureFixture[str]) -> None:
