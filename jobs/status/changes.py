@@ -76,7 +76,7 @@ class Changes:
         self._intervals = intervals
         self._watch = watch
         self._listeners: dict[str | None, set[asyncio.Event]] = {}
-        self._told = asyncio.Event()
+        self._told, self._sweep_now = asyncio.Event(), asyncio.Event()
         self._ended = False
 
     @contextmanager
@@ -123,6 +123,7 @@ class Changes:
         self._ended = True
         self._projection.end()
         self._told.set()
+        self._sweep_now.set()
         self._wake_all()
 
     def notify(self, run_id: str, place: Place | None = None) -> None:
@@ -160,9 +161,12 @@ class Changes:
             await self._pause(max(self._intervals.sweep, share * took))
 
     async def _pause(self, seconds: float) -> None:
-        """Wait so long, or until the rows are gone."""
-        while seconds > 0:
-            await asyncio.sleep(self._intervals.sweep)
+        """Wait so long, or until the rows are gone, or there are other folders."""
+        self._sweep_now.clear()
+        while seconds > 0 and not self._sweep_now.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._intervals.sweep):
+                    await self._sweep_now.wait()
             seconds = 0 if self._projection.indexing() is not None else seconds - self._intervals.sweep
 
     async def _catch_up(self) -> None:
@@ -205,10 +209,14 @@ class Changes:
             self.notify(run_id)
 
     async def _watch_files(self) -> None:
+        before: list[Path] = []
         while not self._ended:
             folders, quick = self._files.folders(), bool(self._listeners)
             try:
                 async for changed in self._watch(folders, quick=quick):
+                    if folders != before:  # what came into new ones before they were watched
+                        self._sweep_now.set()
+                        before = folders
                     for path in changed:
                         self._on_path(path)
                     if self._ended or quick is not bool(self._listeners):

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
 from sqlite3 import Connection
@@ -81,6 +81,7 @@ class Projection:
         self._catching_up = threading.Lock()
         self._told: dict[tuple[RunId, TaskId | None], Place | None] = {}
         self._changed: dict[TaskId, tuple[object, float]] = {}  # the times of folders, and since when they are so
+        self._faults: dict[tuple[str, ...], str] = {}
         self._is_ending = False
 
     def tell(self, run_id: RunId, place: Place | None = None) -> None:
@@ -131,10 +132,16 @@ class Projection:
         """Whether there is a run of the task. Reads no disk."""
         return bool(self._query("SELECT 1 FROM groups JOIN tasks ON tasks.id = task WHERE name = ? AND n > 0", task_id))
 
-    def changed_tasks(self) -> Iterator[TaskId]:
-        """Those in whose folders something came or went since they were listed."""
+    def find_new(self, run_id: RunId) -> TaskId | None:
+        """The task that has a traversal of this name, among those in whose folders something came or went since they
+        were listed."""
         listed = dict(self._query("SELECT name, listed FROM tasks"))
-        return (task for task in self._files.task_ids() if listed.get(task) != str(self._files.listing_times(task)))
+        for task_id in self._files.task_ids():
+            with suppress(OSError):
+                is_changed = listed.get(task_id) != str(self._files.listing_times(task_id))
+                if is_changed and run_id in self._files.list_traversals(task_id):
+                    return task_id
+        return None
 
     def waiting(self) -> list[RunId]:
         """The runs that wait, or some of them if they are many. Reads no disk."""
@@ -250,13 +257,17 @@ class Projection:
 
     @contextmanager
     def _logging_faults(self, **what: str) -> Iterator[None]:
-        """Go on with the next, if it is no fault of the database."""
+        """Go on with the next, if it is no fault of the database. Each fault is logged once."""
+        place = (*what.values(),)
         try:
             yield
+            self._faults.pop(place, None)
         except (sqlite3.Error, ProjectGone):
             raise
         except Exception as error:  # noqa: BLE001
-            log_event("not_indexed", level=logging.ERROR, **what, error=repr(error))
+            if self._faults.get(place) != repr(error):
+                log_event("not_indexed", level=logging.ERROR, **what, error=repr(error))
+            self._faults[place] = repr(error)
 
     def _note_progress(self, indexing: Indexing, connection: Connection) -> None:
         connection.execute("UPDATE meta SET value = ? WHERE key = 'indexing'", (encode(indexing),))

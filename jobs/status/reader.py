@@ -146,8 +146,7 @@ class RunReader:
         """The task of a run that is in no row yet, or in several."""
         if self._files.tasks_with_record(run_id) or self._projection.indexing() is not None:
             return find_task(self._files, run_id)
-        changed = self._projection.changed_tasks()  # files made by hand in others are in the rows
-        return next((task_id for task_id in changed if run_id in self._files.list_traversals(task_id)), None)
+        return self._projection.find_new(run_id)
 
     async def _find_in_redis(self, run_id: RunId) -> TaskId:
         """The task of a run that this machine does not find on the disk: the project's folder is gone, or is on a
