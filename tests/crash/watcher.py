@@ -165,7 +165,8 @@ class Watcher:
         if event == "os.fork":
             self._step("fork")
         elif event == "subprocess.Popen":
-            self._step("start the CLI")
+            if self._is_horse:  # the worker itself starts its template, some time
+                self._step("start the CLI")
         elif event in ("os.kill", "os.killpg"):
             if args[1]:
                 self._step(f"{event[3:]} {signal.Signals(args[1]).name}")
