@@ -36,7 +36,9 @@ def old_runs(stack: FakeStack, task: str = "buy", hand: str = HAND, behaviour: s
     document = json.loads(record.read_bytes())
     document["outcome"]["finished_at"] = "2025-01-01T00:00:00Z"
     record.write_text(json.dumps(document))
-    stack.services.lists.projection.tell(RunId(ours))  # nothing else looks for changes of a run that is over
+    projection = stack.services.lists.projection
+    projection.tell(RunId(ours))  # nothing else looks for changes of a run that is over
+    projection.catch_up()
     return ours
 
 
