@@ -1,17 +1,15 @@
 """What long histories cost: 100,000 runs of one task on the disk, and 1,000,000 rows of 500 tasks."""
 
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from benchmarks.client import Client, request_bytes
 from benchmarks.history import TOML, fill_task, record, traversal
-from benchmarks.reading import HELLO, asker
+from benchmarks.reading import HELLO, asker, others
 from benchmarks.rows import ROWS, RUNNING, fill_rows, touch
 from benchmarks.site import Site, Web
 from benchmarks.table import Figure, interleaved, median, milliseconds, p95, plain, ratio
@@ -20,7 +18,6 @@ from jobs.run.record import record_to_json
 from runner.ids import RunId, TaskId, new_run_id
 from runner.project.run_files import RunFiles
 from tests.project import Project
-from tests.stack import ROOT
 from tests.waiting import wait_for
 
 ON_DISK = 100_000
@@ -85,7 +82,7 @@ def health_beside_others(web: Web, rows: sqlite3.Connection) -> Figure:
         ask = asker(client, request_bytes("/health"), 200)
         for _ in range(2):
             idle += [ask() for _ in range(200)]
-            with others(web):
+            with others(web.port, [path for _, path, _ in queries()]):
                 for _ in range(10):
                     touch(rows)
                     beside += [ask() for _ in range(20)]
@@ -190,19 +187,6 @@ def after_change(client: Client, rows: sqlite3.Connection, path: str) -> float:
     """Seconds for an answer that nothing was kept of."""
     touch(rows)
     return asker(client, request_bytes(path), 200)()
-
-
-@contextmanager
-def others(web: Web) -> Iterator[None]:
-    """Inside it a client for each of the queries asks without a pause."""
-    paths = [path for _, path, _ in queries()]
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.client", str(web.port), *paths], cwd=ROOT)
-    try:
-        time.sleep(1.0)
-        yield
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def spread(samples: list[float]) -> tuple[str, str]:

@@ -4,7 +4,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from benchmarks.client import Client, request_bytes, requests_per_second
@@ -114,17 +114,15 @@ def beside_others(site: Site) -> Iterator[Figure]:
         ask = asker(client, request_bytes("/health"), 200)
         for _ in range(3):
             idle += [ask() for _ in range(300)]
-            with others(site):
+            with others(site.large.port, [*["/test-runs?page_size=25"] * 4, f"/test-runs/{site.large_run}"]):
                 beside += [ask() for _ in range(300)]
     yield ratio("health beside 4 that list and 1 that reads 5 MB", beside, idle, "x idle", 2.0)
 
 
 @contextmanager
-def others(site: Site) -> Iterator[None]:
-    """Inside it others ask without a pause."""
-    paths = [*["/test-runs?page_size=25"] * 4, f"/test-runs/{site.large_run}"]
-    command = [sys.executable, "-m", "benchmarks.client", str(site.large.port), *paths]
-    process = subprocess.Popen(command, cwd=ROOT)
+def others(port: int, paths: Sequence[str]) -> Iterator[None]:
+    """Inside it a client for each of these paths asks without a pause."""
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.client", str(port), *paths], cwd=ROOT)
     try:
         time.sleep(1.0)
         yield
