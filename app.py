@@ -9,8 +9,10 @@ from starlette.types import ASGIApp
 
 from jobs.api.errors import EXCEPTION_HANDLERS
 from jobs.api.guard import guard
-from jobs.api.routes import describe, routes
+from jobs.api.routes import ENDPOINTS, describe, routes
 from jobs.api.server import make_lifespan, serve
+from jobs.page.report import REPORTS
+from jobs.page.routes import page_routes
 from jobs.queue.connection import CHECKS
 from jobs.services import Services
 from runner.errors import SettingsError
@@ -24,11 +26,10 @@ def create_app(settings: Settings | None = None, connect: Callable[[Settings], S
 
     Without settings it takes those of the environment, as for `uvicorn app:create_app --factory`.
     """
-    settings = settings or prepare()
-    app = Starlette(
-        routes=routes(), lifespan=make_lifespan(settings, connect), exception_handlers=dict(EXCEPTION_HANDLERS)
-    )
-    app.state.openapi = describe(settings)
+    settings, endpoints = settings or prepare(), (*ENDPOINTS, *REPORTS)
+    every, lifespan = [*routes(endpoints), *page_routes(settings)], make_lifespan(settings, connect)
+    app = Starlette(routes=every, lifespan=lifespan, exception_handlers=dict(EXCEPTION_HANDLERS))
+    app.state.openapi = describe(settings, endpoints)
     return guard(app, settings)
 
 

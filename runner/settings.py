@@ -191,6 +191,11 @@ class Settings:
         str,
         Variable("token", metrics, "`GET /metrics`: `token`: needs `API_TOKEN` like other calls; `open`: never; `off`"),
     ]
+    ui: Annotated[bool, Variable("on", switch, "`on`: the pages for a browser, at `/` and below `/ui`; or `off`")]
+    report_max_mb: Annotated[
+        int,
+        Variable("20", integer(1, 1000, "MB"), "MB (1024 × 1024 bytes) up to which a report takes in pictures"),
+    ]
     redact_names: Annotated[
         tuple[str, ...],
         Variable("", names, "further names of variables and keys with secret values, comma-separated, as `SHOP_*`"),

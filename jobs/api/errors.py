@@ -44,8 +44,12 @@ UNEXPECTED = "The server made an error, which is in its log. Nothing was lost."
 
 async def on_runner_error(request: Request, error: Exception) -> Response:
     """The status of one of our own errors, and its sentence."""
-    status = next((code for kind, code in STATUS_OF.items() if isinstance(error, kind)), 500)
-    return JSONResponse({"detail": str(error)}, status_code=status)
+    return JSONResponse({"detail": str(error)}, status_code=status_of(error))
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status of one of our own errors."""
+    return next((code for kind, code in STATUS_OF.items() if isinstance(error, kind)), 500)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:

@@ -13,6 +13,7 @@ from jobs.status.changes import EVERY_RUN
 from runner.errors import RunnerError
 from runner.log import log_event
 
+Following = AsyncIterator[RenderedJSON | None]
 MEDIA_TYPE = "text/event-stream"
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -20,32 +21,42 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 async def watch_run(request: Request) -> Response:
     """Show a run now and whenever it changes, as server-sent events. The stream ends when the run is over."""
     run_id = request.path_params["run_id"]
-    return await stream(request, run_id, partial(services(request).reader.get, run_id))
+    return await stream(request, run_id, partial(services(request).reader.get, run_id), last_event(request))
 
 
 async def watch_runs(request: Request) -> Response:
     """Show a page of the list of runs now and whenever it changes, as server-sent events. The stream does not end."""
     query, labels = await list_query(request), wanted_labels(request)
-    return await stream(request, EVERY_RUN, partial(services(request).lists.page, query, labels))
+    return await stream(request, EVERY_RUN, partial(services(request).lists.page, query, labels), last_event(request))
 
 
-async def stream(request: Request, run_id: str | None, read: Callable[[], Awaitable[RenderedJSON]]) -> Response:
-    """What `read` returns at each change, as server-sent events.
+def last_event(request: Request) -> str | None:
+    """The ID of the last event that the client has seen."""
+    return request.headers.get("last-event-id")
 
-    204, which keeps an `EventSource` from coming back, if `Last-Event-ID` names the last event there will be.
+
+async def stream(
+    request: Request,
+    run_id: str | None,
+    read: Callable[[], Awaitable[RenderedJSON]],
+    last_id: str | None,
+    narrow: Callable[[Following], Following] | None = None,
+) -> Response:
+    """What `read` returns at each change, as server-sent events; only what `narrow` leaves of it, if that is given.
+
+    204, which keeps an `EventSource` from coming back, if `last_id` names the last event there will be.
     """
-    rendered, last_id = await read(), request.headers.get("last-event-id")
+    rendered = await read()
     if rendered.is_final and rendered.id == last_id:
         return Response(status_code=204)
     if request.method == "HEAD":
         return Response(media_type=MEDIA_TYPE, headers=HEADERS)
-    following = services(request).changes.follow(run_id, read)
-    return StreamingResponse(events(following, last_id), media_type=MEDIA_TYPE, headers=HEADERS)
+    following: Following = services(request).changes.follow(run_id, read)
+    narrowed = narrow(following) if narrow else following
+    return StreamingResponse(events(narrowed, last_id), media_type=MEDIA_TYPE, headers=HEADERS)
 
 
-async def events(
-    following: AsyncIterator[RenderedJSON | None], last_id: str | None
-) -> AsyncIterator[bytes | memoryview]:
+async def events(following: Following, last_id: str | None) -> AsyncIterator[bytes | memoryview]:
     """The documents as events with their IDs, a comment for each None. Ends if the run is deleted."""
     try:
         async for rendered in following:

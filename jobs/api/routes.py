@@ -1,6 +1,6 @@
 """All routes of the API: each is served, documented and tested from one line of this table."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -168,17 +168,17 @@ ENDPOINTS = (  # they are tried in this order, so those that are asked for most 
 )
 
 
-def routes() -> list[BaseRoute]:
-    """All routes; they exist with and without the prefix."""
+def routes(endpoints: Sequence[Endpoint]) -> list[BaseRoute]:
+    """The routes of these endpoints and of their documentation; they exist with and without the prefix."""
     plain: list[BaseRoute] = [
-        *(Route(op.path, handler, methods=[op.method], name=op.name) for op, handler in ENDPOINTS),
+        *(Route(op.path, handler, methods=[op.method], name=op.name) for op, handler in endpoints),
         *doc_routes(),
     ]
     return [Mount(API_PREFIX, routes=plain), *plain]
 
 
-def describe(settings: Settings) -> dict[str, Any]:
-    """The OpenAPI document of all endpoints."""
-    operations = [operation for operation, _ in ENDPOINTS]
+def describe(settings: Settings, endpoints: Sequence[Endpoint]) -> dict[str, Any]:
+    """The OpenAPI document of these endpoints."""
+    operations = [operation for operation, _ in endpoints]
     ours, needs_token = version("bugninja-runner"), bool(settings.api_token)
     return openapi(operations, ours, API_PREFIX, open_paths(settings), needs_token=needs_token)

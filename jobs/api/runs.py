@@ -73,17 +73,17 @@ async def accept_run(request: Request, accept: Callable[..., Accepted]) -> Respo
     return RenderedResponse(known.body, 200, headers)
 
 
-async def read_body(request: Request) -> bytes:
-    """The request's body, `{}` if it has none. Raises `BodyTooLarge` and `BodyNotRead`."""
+async def read_body(request: Request, expected: str = JSONResponse.media_type) -> bytes:
+    """The request's body, which has to be of this media type; `{}` if it has none. Raises `BodyTooLarge` and
+    `BodyNotRead`."""
     body = b""
     async for chunk in request.stream():
         body += chunk
         if len(body) > BODY_BYTES:
             raise BodyTooLarge(f"The body must be empty or an object, got more than {BODY_BYTES} bytes.")
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if body and media_type != JSONResponse.media_type:
-        expected = f"empty or {JSONResponse.media_type}"
-        raise BodyNotRead(f"The body must be {expected}, got the type '{printable(media_type)}'.")
+    if body and media_type != expected:
+        raise BodyNotRead(f"The body must be empty or {expected}, got the type '{printable(media_type)}'.")
     return body or NO_BODY
 
 

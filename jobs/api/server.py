@@ -61,13 +61,15 @@ def make_lifespan(settings: Settings, connect: Callable[[Settings], Services]) -
 
 
 def log_hint(services: Services) -> None:
-    """Log how to start a first run, in one line that can be pasted into a shell."""
-    settings, first = services.settings, services.tasks.first()
+    """Log where the pages are, and how to start a first run, in a line that can be pasted into a shell."""
+    settings, first, logger = services.settings, services.tasks.first(), logging.getLogger("bugninja_runner")
+    if settings.ui:
+        logger.info("Open in a browser:  %s/", settings.base_url)
     if first is None:
         log_event("no_tasks", level=logging.WARNING, folder=settings.tasks_root)
         return
     path = "/test-runs/execute-configuration/{}/{}".format(*first)
-    logging.getLogger("bugninja_runner").info("Start a run:  curl -X POST %s%s", settings.base_url, path)
+    logger.info("Start a run:  curl -X POST %s%s", settings.base_url, path)
 
 
 def listen(host: str, port: int, backlog: int) -> list[socket.socket]:

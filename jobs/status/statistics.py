@@ -32,9 +32,9 @@ from jobs.status.projection import encode
 from jobs.status.query import Order
 from jobs.status.table import to_microseconds, to_time
 from jobs.status.task_document import Statistics
-from runner.ids import TaskId
 from runner.project.catalog import TaskCatalog
 
+LAST = 30  # verdicts, unless another number is asked for
 BATCH = 25  # tasks whose statistics are made in one transaction
 MOST_FAILURES = 200  # groups, those with most runs
 UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
@@ -45,7 +45,9 @@ TOTALS = """
     FROM groups JOIN tasks ON tasks.id = task WHERE n > 0 GROUP BY task, state"""
 COUNTS = """
     SELECT state, sum(n) FROM groups JOIN tasks ON tasks.id = task WHERE name = ? AND n > 0 GROUP BY state"""
-STORED = "SELECT name, value FROM statistics JOIN tasks ON tasks.id = task WHERE last = ?"
+STORED = """
+    SELECT name, value FROM tasks JOIN statistics ON tasks.id = task
+    WHERE last = ? AND name IN (SELECT value FROM json_each(?))"""
 STORE = "INSERT OR REPLACE INTO statistics SELECT id, ?, ? FROM tasks WHERE name = ?"
 VERDICTS = """
     SELECT run_id, state = 'FINISHED', queued_at / 1e6, finished_at / 1e6, (finished_at - started_at) / 1e6, wait,
@@ -77,7 +79,7 @@ LAST_VERDICTS = """
 class StatisticsQuery(Struct, frozen=True):
     """Over how many verdicts of a task."""
 
-    last: Annotated[int, Meta(ge=2, le=200, description="an integer from 2 to 200 (verdicts)")] = 30
+    last: Annotated[int, Meta(ge=2, le=200, description="an integer from 2 to 200 (verdicts)")] = LAST
 
 
 class AllStatisticsQuery(StatisticsQuery, frozen=True):
@@ -114,11 +116,20 @@ class RunStatistics:
 
     def of_task(self, name: str, last: int) -> TaskStatistics:
         """The statistics of this task. Raises `NotFound`."""
-        return self._of({self._catalog.find_or_broken(name).id}, last)[0]
+        return self.of_tasks({self._catalog.find_or_broken(name).id}, last)[0]
+
+    def of_tasks(self, tasks: Set[str], last: int = LAST) -> list[TaskStatistics]:
+        """The statistics of these tasks, by the names of their folders and in the order of these. One without any run
+        may be among them."""
+        found: dict[str, str] = dict(self._query(STORED, last, encode(sorted(tasks))))
+        missing = sorted(tasks - found.keys())
+        for start in range(0, len(missing), BATCH):
+            found |= self._database.write(partial(_store, missing[start : start + BATCH], last))
+        return [msgspec.json.decode(found[task], type=TaskStatistics) for task in sorted(tasks)]
 
     def of_all(self, query: AllStatisticsQuery) -> Sequence[TaskStatistics]:
         """The statistics of all tasks, in the order that is asked for."""
-        every = self._of({task.id for task in self._catalog.all()}, query.last)
+        every = self.of_tasks({task.id for task in self._catalog.all()}, query.last)
         return in_order(every, query.sort, descending=query.sort_order == "desc")
 
     def failures(self, query: FailuresQuery, now: datetime) -> Sequence[FailureGroup]:
@@ -143,18 +154,11 @@ class RunStatistics:
             verdicts={task: bool(passed) for task, passed, _ in self._query(LAST_VERDICTS)},
         )
 
-    def _of(self, tasks: Set[TaskId], last: int) -> list[TaskStatistics]:
-        found = {task: value for task, value in self._query(STORED, last) if task in tasks}
-        missing = sorted(tasks - found.keys())
-        for start in range(0, len(missing), BATCH):
-            found |= self._database.write(partial(_store, missing[start : start + BATCH], last))
-        return [msgspec.json.decode(found[task], type=TaskStatistics) for task in sorted(tasks)]
-
     def _query(self, statement: str, *values: Any) -> list[Any]:
         return self._database.read(lambda it: it.execute(statement, values).fetchall())
 
 
-def _store(tasks: Sequence[TaskId], last: int, connection: Connection) -> dict[str, str]:
+def _store(tasks: Sequence[str], last: int, connection: Connection) -> dict[str, str]:
     """The statistics of these tasks, as JSON, which are there from then on. In one transaction, so that none of their
     runs changes meanwhile."""
     found: dict[str, str] = {task: encode(_statistics(connection, task, last)) for task in tasks}

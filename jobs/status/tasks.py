@@ -40,6 +40,16 @@ class Tasks:
         task_id = next(self._files.task_ids(), None)
         return None if task_id is None else (task_id, browser_config_id(task_id))
 
+    def names(self) -> list[str]:
+        """The names of all folders of tasks, in alphabetical order. Reads no file."""
+        return [*self._files.task_ids()]
+
+    def search(self, text: str) -> dict[str, str]:
+        """The tasks in which the text is, by the names of their folders: the names that people gave them."""
+        wanted = text.casefold()
+        tasks = self._catalog.all()
+        return {task.id: self._clean(task)(task.name) for task in tasks if wanted in self._searched(task)}
+
     def project(self) -> ProjectDocument:
         project = read_project(self._settings.project_root)
         return project_document(project, self._files.url_redactor(project.default_start_url).text)

@@ -2,13 +2,13 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePath
 from typing import BinaryIO, NamedTuple
 
 from runner.errors import NotFound, printable
-from runner.files import identity_of, open_file
-from runner.ids import parse_task_id
+from runner.files import identity_of, is_in_place, open_file
+from runner.ids import TaskId, parse_task_id, run_ids_in
 
 FOLDERS = ("screenshots", "videos")
 MEDIA_TYPES: Mapping[str, str] = {
@@ -47,3 +47,19 @@ def open_media(tasks_root: Path, task: str, folder: str, path: str) -> Media:
         raise NotFound(f"There is no picture or recording '{wanted}'.") from None
     inode, modified, size = identity_of(os.fstat(file.fileno()))
     return Media(file, size, media_type, f'"{inode:x}-{modified:x}-{size:x}"')
+
+
+def recordings(tasks_root: Path, task_id: TaskId, file_ids: Collection[str]) -> list[str]:
+    """The recordings of a run, as paths below the project: those in the task's folder `videos` whose names have one of
+    these IDs in them. Reads the disk."""
+    folder = tasks_root / task_id / "videos"
+    try:
+        names = sorted(os.listdir(folder)) if is_in_place(folder) else []
+    except OSError:
+        return []
+    videos = (name for name in names if MEDIA_TYPES.get(PurePath(name).suffix.lower(), "").startswith("video/"))
+    return [
+        f"tasks/{task_id}/videos/{name}"
+        for name in videos
+        if PART.fullmatch(name) and not {*run_ids_in(name)}.isdisjoint(file_ids)
+    ]

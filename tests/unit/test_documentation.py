@@ -6,12 +6,15 @@ import re
 import msgspec
 
 from jobs.api.routes import ENDPOINTS
+from jobs.page.report import REPORTS
+from jobs.page.routes import PAGES
 from jobs.run.document import RunDocument
 from tests.stack import ROOT
 
 
 def test_the_documentation_names_only_routes_that_exist() -> None:
-    routes = {(op.method, op.path.replace(":path", "")) for op, _ in ENDPOINTS}
+    routes = {(op.method, op.path.replace(":path", "")) for op, _ in (*ENDPOINTS, *REPORTS)}
+    routes |= {("GET", path) for path in PAGES}
     named = [
         (method, path)
         for file in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))

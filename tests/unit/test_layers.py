@@ -19,12 +19,15 @@ MAY_IMPORT = {
     "jobs/status": BELOW_STATUS,
     "jobs": ("jobs/status", "jobs/worker", *BELOW_STATUS),
     "jobs/api": ("jobs", "jobs/status", *BELOW_STATUS),
-    ".": ("jobs/api", "jobs", "jobs/queue", *RUNNER),
+    "jobs/page": ("jobs/api", "jobs", "jobs/status", *BELOW_STATUS),
+    ".": ("jobs/page", "jobs/api", "jobs", "jobs/queue", *RUNNER),
 }
 """Which folders the files of a folder may import from, beside their own."""
 
 HOME_OF = {
-    "starlette": ("jobs/api", "."),
+    "starlette": ("jobs/api", "jobs/page", "."),
+    "jinja2": ("jobs/page/templates.py",),
+    "itsdangerous": ("jobs/api/guard.py",),
     "uvicorn": ("jobs/api", "."),
     "rq": ("jobs/queue/job.py", "jobs/queue/places.py", "jobs/worker/run_job.py", "jobs/worker/worker.py"),
     "redis": ("jobs", "jobs/queue", "jobs/worker", "jobs/status"),

@@ -3,6 +3,7 @@
 import json
 
 from jobs.api.routes import ENDPOINTS
+from jobs.page.report import REPORTS
 from tests.unit.fake_stack import FakeStack
 from tests.unit.runs import start_buy
 
@@ -35,7 +36,7 @@ def test_the_labels_are_documented_where_a_run_is_started(stack: FakeStack) -> N
 def test_every_route_is_documented(buy: FakeStack) -> None:
     document = buy.client.get("/openapi.json").json()
     documented = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
-    assert documented == {(op.method, op.path.replace(":path", "")) for op, _ in ENDPOINTS}
+    assert documented == {(op.method, op.path.replace(":path", "")) for op, _ in (*ENDPOINTS, *REPORTS)}
     run = document["components"]["schemas"]["RunDocument"]
     assert set(run["properties"]) == set(start_buy(buy).json())
     assert "detail" in document["components"]["schemas"]["Problem"]["required"]

@@ -47,7 +47,7 @@ def test_head_answers_as_get_without_a_body(buy: FakeStack) -> None:
     "path",
     [
         "/nothing",
-        "//test-runs",
+        "/api//test-runs",
         "/test-runs//",
         "/test-runs//x",
         "/api/v1//test-runs",

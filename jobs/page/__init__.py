@@ -1,0 +1,1 @@
+"""The pages for a browser, and a run as one file."""

@@ -1,0 +1,188 @@
+"""A run as one HTML file, which needs no server and no other file: texts first, then its pictures as data.
+
+Nothing of it is in memory as a whole: texts are sent as they are rendered, pictures as they are read.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from anyio import to_thread
+from markupsafe import Markup
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from jobs.api.openapi import Reply
+from jobs.api.parameters import parse_query
+from jobs.api.responses import services
+from jobs.api.routes import Endpoint, endpoint
+from jobs.page.log_lines import LogLines, last_lines
+from jobs.page.run import Passed, read_existing, read_passed
+from jobs.page.steps import Step, run_steps
+from jobs.page.templates import HEADERS, render_stream
+from jobs.run.document import RunDocument
+from runner.errors import NotFound
+from runner.project.media import Media, open_media
+
+HTML = "text/html; charset=utf-8"
+STATIC_FOLDER = Path(__file__).with_name("static")
+PICTURE_BLOCK = 48 * 1024  # of a picture, read at once; a multiple of 3, so that its parts in base64 can be joined
+TEXT_BLOCK = 32 * 1024  # characters that are sent at once
+MB = 1024 * 1024
+
+
+class ReportQuery(Struct, frozen=True):
+    """Which pictures."""
+
+    images: Annotated[
+        Literal["all", "failed", "none"],
+        Meta(description="all, failed (those of the step that failed and of its neighbours) or none"),
+    ] = "all"
+
+
+class Pictures(NamedTuple):
+    """The pictures that a report has, and how many it has not: there is no room, or no file."""
+
+    names: dict[str, str]
+    """The IDs of their elements, by their paths below the server's root."""
+    left_out: int
+    missing: int
+
+
+async def get_report(request: Request) -> Response:
+    """Show a run as one HTML file, to be mailed and opened from a disk: it needs no server and no other file."""
+    images, found = parse_query(ReportQuery, request.query_params).images, services(request)
+    run = await read_existing(found, request.path_params["run_id"])
+    passed = await read_passed(found, run) if images != "none" else None
+    log = await to_thread.run_sync(last_lines, found.reader, run.id)
+    root, limit = found.settings.tasks_root, found.settings.report_max_mb * MB
+    wanted = in_order_of_need(run, run_steps(run), passed, images)
+    pictures = await to_thread.run_sync(choose, root, wanted, limit)
+    script, style = (read_static(name) for name in ("report.js", "style.css"))
+    policy = (
+        f"default-src 'none'; script-src {source_hash(script)}; style-src {source_hash(style)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    headers = {
+        **HEADERS,
+        "Content-Security-Policy": f"{policy}; frame-ancestors 'none'",
+        "Content-Disposition": f'inline; filename="run-{run.id}.html"',
+    }
+    if request.method == "HEAD":
+        return Response(media_type=HTML, headers=headers)
+    return StreamingResponse(
+        blocks(report(run, passed, log, pictures, root, script, style, policy)), media_type=HTML, headers=headers
+    )
+
+
+def report(
+    run: RunDocument,
+    passed: Passed | None,
+    log: LogLines | None,
+    pictures: Pictures,
+    root: Path,
+    script: str,
+    style: str,
+    policy: str,
+) -> Iterator[str]:
+    """The text of the report, in parts."""
+    return render_stream(
+        "report.html",
+        run=run,
+        passed=passed,
+        log=log,
+        pictures=pictures,
+        steps=run_steps(run),
+        contents={name: picture_content(root, path) for path, name in pictures.names.items()},
+        script=Markup(script),  # noqa: S704 (these two are files of ours)
+        style=Markup(style),  # noqa: S704
+        policy=policy,
+        made_at=datetime.now(UTC),
+    )
+
+
+def in_order_of_need(run: RunDocument, steps: list[Step], passed: Passed | None, images: str) -> list[str]:
+    """The paths of the wanted pictures, each once: those of the failure first, then those around it, then all."""
+    if images == "none":
+        return []
+    failed = run.failure.step if run.failure else None
+    found = {step.number: [one.screenshot for one in step.state.history_elements if one.screenshot] for step in steps}
+    near = [failed, failed - 1, failed + 1] if failed else []
+    numbers = near if images == "failed" else [*near, *found]
+    first = [run.failure.screenshot if run.failure else None, passed.picture if passed else None]
+    return [path for path in dict.fromkeys([*first, *(path for n in numbers for path in found.get(n, []))]) if path]
+
+
+def choose(root: Path, wanted: Iterable[str], limit: int) -> Pictures:
+    """As many of these pictures, in this order, as fit into so many bytes of the report. Reads the disk."""
+    names, room, left_out, missing = dict[str, str](), limit, 0, 0
+    for path in wanted:
+        try:
+            picture = open_picture(root, path)
+        except NotFound:
+            missing += 1
+            continue
+        picture.file.close()
+        size = -(-picture.size // 3) * 4
+        if size <= room:
+            room -= size
+            names[path] = f"picture-{len(names) + 1}"
+        else:
+            left_out += 1
+    return Pictures(names, left_out, missing)
+
+
+def open_picture(root: Path, path: str) -> Media:
+    """The picture with this path below the server's root (as a run document has it), open. Raises `NotFound`."""
+    _, task, folder, rest = [*path.split("/", 3), "", "", ""][:4]
+    return open_media(root, task, folder, rest)
+
+
+def picture_content(root: Path, path: str) -> Iterator[str]:
+    """The picture as a `data:` URL, in parts; the part of it that can be read."""
+    try:
+        media = open_picture(root, path)
+    except NotFound:
+        return
+    with media.file as file:
+        yield f"data:{media.type};base64,"
+        while block := file.read(PICTURE_BLOCK):
+            yield base64.b64encode(block).decode()
+
+
+def blocks(pieces: Iterable[str]) -> Iterator[bytes]:
+    """The same text in larger pieces: each is handed from thread to thread."""
+    waiting, size = list[str](), 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= TEXT_BLOCK:
+            yield "".join(waiting).encode(errors="replace")
+            waiting, size = [], 0
+    yield "".join(waiting).encode(errors="replace")
+
+
+def read_static(name: str) -> str:
+    """A file of ours that stands in the report."""
+    return (STATIC_FOLDER / name).read_text()
+
+
+def source_hash(text: str) -> str:
+    """How a Content-Security-Policy names the one script, or style, that may stand in a page."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+REPORTS: tuple[Endpoint, ...] = (
+    endpoint(
+        "GET",
+        "/test-runs/{run_id}/report.html",
+        get_report,
+        {200: Reply("the report", media=(HTML,))},
+        [404, 422],
+        ReportQuery,
+    ),
+)

@@ -1,0 +1,130 @@
+"""The page with the list of runs, newest first, and its changes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+import msgspec
+from anyio import to_thread
+from markupsafe import Markup
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobs.api.parameters import check_labels, parse_query
+from jobs.api.responses import services
+from jobs.page.live import Parts, as_document, read_notice, stream_parts
+from jobs.page.templates import element, page
+from jobs.run.document import RunDocument, RunItem
+from jobs.services import Services
+from jobs.status.cache import RenderedJSON
+from jobs.status.changes import EVERY_RUN
+from jobs.status.lists import RunPage
+from jobs.status.query import Labels, RunListQuery
+from runner.errors import NotFound
+from runner.ids import RunId, parse_run_id
+
+PAGE_SIZE = 25
+MOST_TASKS = 100  # that one can choose from; of more, the name of one has to be typed
+FIELDS = ("status", "test_case_id", "trigger", "label", "search")  # of the form
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+INSTANT = timedelta(microseconds=1)
+
+
+class Filters(NamedTuple):
+    """What the list is filtered by: as in the URL, and checked."""
+
+    texts: Mapping[str, str]
+    query: RunListQuery
+    labels: Labels
+
+    def url(self, **more: object) -> str:
+        """The query of a URL with these filters."""
+        return urlencode({**self.texts, **more})
+
+
+def parse_filters(parameters: QueryParams) -> Filters:
+    """The filters in the URL of the page, where a field of the form may be empty. Raises `Invalid`."""
+    texts = {name: text for name in FIELDS if (text := parameters.get(name, "").strip())}
+    paging = {name: parameters[name] for name in ("page", "until") if parameters.get(name)}
+    query = parse_query(RunListQuery, {**texts, **paging, "page_size": str(PAGE_SIZE)})
+    key, _, value = texts.get("label", "").partition("=")
+    labels = check_labels({key.strip(): value.strip()} if key else {}) or {}
+    return Filters(texts, query, tuple(labels.items()))
+
+
+async def show_runs(request: Request) -> Response:
+    """The runs that pass the filters, a page of them."""
+    found, filters = services(request), parse_filters(request.query_params)
+    runs = await read_page(found, filters.query, filters.labels)
+    until = filters.query.until or (runs.items[0].queued_at + INSTANT if runs.items else BEGINNING)
+    watched = [RunId(run.id) for run in runs.items if not run.current_state.is_final]
+    parts = await read_parts(found, filters, until, watched)
+    live = filters.url(until=until.isoformat(), runs=",".join(watched))
+    over = [run for run in runs.items if run.current_state.is_final]
+    return await page(
+        request,
+        "runs.html",
+        runs=runs,
+        rows={**await to_thread.run_sync(render_rows, found, over), **parts},
+        parts=parts,
+        filters=filters,
+        page_url=lambda number: f"/?{filters.url(page=number, until=until.isoformat())}",
+        tasks=found.tasks.names(),
+        most_tasks=MOST_TASKS,
+        first=found.tasks.first(),
+        live=f"/ui/runs/events?{live}",
+        is_moving=bool(watched),
+        version=as_document(parts).id,
+    )
+
+
+async def watch_runs(request: Request) -> Response:
+    """The changes of such a page: of those of its runs that are not over, and how many are new."""
+    found, filters = services(request), parse_filters(request.query_params)
+    texts = request.query_params.get("runs", "").split(",")[:PAGE_SIZE]
+    watched = [run_id for text in texts if (run_id := parse_run_id(text))]
+    until = filters.query.until or BEGINNING
+
+    async def read() -> RenderedJSON:
+        return as_document(await read_parts(found, filters, until, watched))
+
+    return await stream_parts(request, EVERY_RUN, read)
+
+
+async def read_parts(found: Services, filters: Filters, until: datetime, watched: Iterable[RunId]) -> Parts:
+    """The parts of the page that change. New are the runs that were accepted at `until` or later."""
+    newer = msgspec.structs.replace(filters.query, since=until, until=None, page=1, page_size=1)
+    count = (await read_page(found, newer, filters.labels)).total_count
+    documents = [document for run_id in watched if (document := await read_run(found, run_id))]
+    new = element("runs_parts.html", "new_runs", count, filters.url())
+    return {
+        **await read_notice(found),
+        "new": new,
+        **await to_thread.run_sync(render_rows, found, documents),
+    }
+
+
+async def read_page(found: Services, query: RunListQuery, labels: Labels = ()) -> RunPage:
+    """The page of runs."""
+    return msgspec.json.decode((await found.lists.page(query, labels)).body, type=RunPage)
+
+
+async def read_run(found: Services, run_id: str) -> RunDocument | None:
+    """The document of a run; None if it was deleted."""
+    try:
+        return msgspec.json.decode((await found.reader.get(run_id)).body, type=RunDocument)
+    except NotFound:
+        return None
+
+
+def render_rows(found: Services, runs: Sequence[RunItem | RunDocument]) -> dict[str, Markup]:
+    """The rows of these runs, by their IDs. Reads the statistics of their tasks."""
+    tasks = {run.test_case.id for run in runs if run.test_case}
+    medians = {task.task_id: task.duration.p50 for task in found.statistics.of_tasks(tasks)}
+    rows = {}
+    for run in runs:
+        median = medians.get(run.test_case.id) if run.test_case else None
+        rows[f"run-{run.id}"] = element("runs_parts.html", "row", run, getattr(run, "progress", None), median)
+    return rows

@@ -1,0 +1,41 @@
+// Buttons: `data-post` calls the REST API, `data-copy` copies a text.
+const message = document.getElementById("message");
+
+export function say(text) {
+  message.textContent = text;
+  message.hidden = !text;
+}
+
+async function post(button) {
+  const headers = globalThis.crypto?.randomUUID ? { "Idempotency-Key": crypto.randomUUID() } : {};
+  button.disabled = true;
+  try {
+    const response = await fetch(button.dataset.post, { method: "POST", headers });
+    const answer = await response.json();
+    if (!response.ok) return say(answer.detail);
+    say("");
+    if (button.dataset.then === "run") location.assign(`/ui/runs/${answer.id}`);
+    else if (button.dataset.then) location.assign(button.dataset.then);
+  } catch {
+    say("The server did not answer. Is it running?");
+  } finally {
+    button.disabled = false;
+  }
+}
+
+async function copy(button) {
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    say("Copied.");
+  } catch {
+    say(button.dataset.copy); // a page that may not write to the clipboard shows it
+  }
+}
+
+export function listen() {
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-post], button[data-copy]");
+    if (button?.dataset.post) post(button);
+    else if (button) copy(button);
+  });
+}

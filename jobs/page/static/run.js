@@ -1,0 +1,91 @@
+// A run: its steps, its filmstrip and the picture are in step. Keys: j and k, or the arrows.
+import { put } from "./live.js";
+
+export function startRun() {
+  const steps = document.getElementById("steps");
+  const viewer = document.getElementById("picture");
+  const caption = document.getElementById("caption");
+  if (!steps) return null;
+  let chosen = null; // the number of a step; null as long as the newest is shown
+
+  const numberOf = (element) => Number(element?.id.split("-")[1]);
+  const stepAt = (number) => document.getElementById(`step-${number}`);
+  const frameAt = (number) => document.querySelector(`#frame-${number} a`);
+  const numbers = () => [...steps.querySelectorAll(".step")].map(numberOf);
+
+  function mark(element, parent) {
+    for (const one of parent.querySelectorAll("[aria-current]")) if (one !== element) one.removeAttribute("aria-current");
+    element?.setAttribute("aria-current", "step");
+  }
+
+  function show(number) {
+    mark(stepAt(number), steps);
+    const frame = frameAt(number);
+    mark(frame, document.getElementById("film"));
+    if (frame) {
+      const film = document.getElementById("film");
+      film.scrollLeft = frame.offsetLeft - film.offsetLeft - film.clientWidth / 2 + 48;
+      if (viewer.getAttribute("src") !== frame.dataset.picture) viewer.src = frame.dataset.picture;
+      viewer.alt = `Step ${number}`;
+      viewer.parentElement.href = frame.dataset.picture;
+    } else {
+      viewer.removeAttribute("src");
+      viewer.alt = "";
+    }
+    caption.textContent = frame ? `Step ${number}` : `Step ${number} has no picture`;
+  }
+
+  async function choose(number) {
+    if (!stepAt(number)) await more();
+    const step = stepAt(number);
+    if (!step) return;
+    chosen = number;
+    show(number);
+    step.scrollIntoView({ block: "nearest" });
+  }
+
+  async function more() {
+    const link = document.querySelector("#more [data-more]");
+    if (!link) return;
+    const response = await fetch(link.dataset.more);
+    if (response.ok) put(await response.json());
+  }
+
+  function onHash() {
+    const found = /^#step-(\d+)$/.exec(location.hash);
+    if (found) choose(Number(found[1]));
+  }
+
+  function go(by) {
+    const all = numbers();
+    const at = chosen === null ? (by > 0 ? -1 : all.length) : all.indexOf(chosen);
+    const next = all[at + by] ?? (by > 0 && document.querySelector("#more [data-more]") ? chosen + 1 : undefined);
+    if (next === undefined) return;
+    history.replaceState(null, "", `#step-${next}`);
+    choose(next);
+  }
+
+  const KEYS = { j: 1, k: -1, ArrowDown: 1, ArrowUp: -1, ArrowRight: 1, ArrowLeft: -1 };
+  document.addEventListener("keydown", (event) => {
+    const inField = event.target.closest("input, select, textarea, video, .log");
+    if (inField || event.ctrlKey || event.metaKey || event.altKey || !(event.key in KEYS)) return;
+    event.preventDefault();
+    go(KEYS[event.key]);
+  });
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("#more [data-more]");
+    if (!link) return;
+    event.preventDefault();
+    more();
+  });
+  addEventListener("hashchange", onHash);
+  onHash();
+
+  return {
+    onChange() {
+      if (chosen !== null) return show(chosen);
+      const newest = [...document.querySelectorAll("#film > li")].at(-1);
+      if (newest && !document.querySelector("[data-final]")) show(numberOf(newest));
+    },
+  };
+}
