@@ -55,6 +55,8 @@ class Opened(NamedTuple):
     """Of FILES; None for memory."""
     watch: Connection
     """Sees what the others have written."""
+    watching: threading.Lock
+    """Held by who uses `watch`: a connection that is closed in the middle of that ends the process."""
     idle: list[Connection]
 
 
@@ -77,9 +79,7 @@ class Database:
     @property
     def version(self) -> tuple[int, int]:
         """Differs whenever anything was written, by whatever process."""
-        return self._repairing(
-            lambda opened: (self.times_opened, opened.watch.execute("PRAGMA data_version").fetchone()[0])
-        )
+        return self._repairing(self._version)
 
     def read(self, action: Callable[[Connection], T]) -> T:
         """What `action` returns, to which nothing changes meanwhile."""
@@ -109,6 +109,10 @@ class Database:
             opened, self._opened = self._opened, None
         if opened is not None:
             _close(opened)
+
+    def _version(self, opened: Opened) -> tuple[int, int]:
+        with opened.watching:
+            return self.times_opened, opened.watch.execute("PRAGMA data_version").fetchone()[0]
 
     def _use(self, opened: Opened, action: Callable[[Connection], T], begin: str) -> T:
         try:
@@ -229,8 +233,8 @@ class Database:
     def _set_up(self, uri: str, watch: Connection) -> Opened:
         self.times_opened += 1
         if "memdb" in uri:
-            return Opened(uri, None, watch, [])
-        return Opened(f"{uri}?mode=rw", self._inodes(), watch, [])
+            return Opened(uri, None, watch, threading.Lock(), [])
+        return Opened(f"{uri}?mode=rw", self._inodes(), watch, threading.Lock(), [])
 
     def _inodes(self) -> Inodes:
         return tuple(None if (found := file_identity(path)) is None else found[0] for path in self._files)
@@ -247,7 +251,8 @@ def _connect(uri: str) -> Connection:
 
 
 def _close(opened: Opened) -> None:
-    opened.watch.close()
+    with opened.watching:
+        opened.watch.close()
     with suppress(IndexError):  # another thread may just take one
         while True:
             opened.idle.pop().close()

@@ -1,10 +1,12 @@
 """The file of the rows: shared, and made anew when it was deleted."""
 
 import sqlite3
+import threading
 
 import pytest
 
 from jobs.status import database as module
+from jobs.status.database import Database
 from runner.errors import SettingsError
 from tests.unit.runs import full_disk
 from tests.unit.status.opening import Opener, in_threads, is_in_memory, keys, opener, put
@@ -158,3 +160,26 @@ def test_an_old_sqlite_is_named(opener: Opener, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 36, 9))
     with pytest.raises(SettingsError, match=r"SQLite must be 3\.37 or newer"):
         opener()
+
+
+def test_a_file_that_is_closed_while_others_look_ends_no_process(opener: Opener) -> None:
+    for _ in range(50):
+        database, started, ended = opener(), threading.Barrier(3), threading.Event()
+
+        def look(
+            database: Database = database, started: threading.Barrier = started, ended: threading.Event = ended
+        ) -> None:
+            assert database.version
+            started.wait()
+            while not ended.is_set():
+                assert database.version
+
+        threads = [threading.Thread(target=look) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        started.wait()
+        database.close()
+        ended.set()
+        for thread in threads:
+            thread.join()
+        database.close()
