@@ -6,6 +6,7 @@ Nothing of it is in memory as a whole: texts are sent as they are rendered, pict
 import base64
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -20,7 +21,7 @@ from jobs.api.openapi import Reply
 from jobs.api.parameters import parse_query
 from jobs.api.responses import services
 from jobs.api.routes import Endpoint, endpoint
-from jobs.page.log_lines import LogLines, last_lines
+from jobs.page.log_lines import last_lines
 from jobs.page.run import Passed, read_existing, read_passed
 from jobs.page.steps import Step, run_steps
 from jobs.page.templates import HEADERS, render_stream
@@ -56,17 +57,10 @@ class Pictures(NamedTuple):
 async def get_report(request: Request) -> Response:
     """Show a run as one HTML file, to be mailed and opened from a disk: it needs no server and no other file."""
     images, found = parse_query(ReportQuery, request.query_params).images, services(request)
-    run = await read_existing(found, request.path_params["run_id"])
+    run, root = await read_existing(found, request.path_params["run_id"]), found.settings.tasks_root
     passed = await read_passed(found, run) if images != "none" else None
-    log = await to_thread.run_sync(last_lines, found.reader, run.id)
-    root, limit = found.settings.tasks_root, found.settings.report_max_mb * MB
-    wanted = in_order_of_need(run, run_steps(run), passed, images)
-    pictures = await to_thread.run_sync(choose, root, wanted, limit)
-    script, style = (read_static(name) for name in ("report.js", "style.css"))
-    policy = (
-        f"default-src 'none'; script-src {source_hash(script)}; style-src {source_hash(style)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    steps, script, style = run_steps(run), read_static("report.js"), read_static("style.css")
+    policy = content_policy(script, style)
     headers = {
         **HEADERS,
         "Content-Security-Policy": f"{policy}; frame-ancestors 'none'",
@@ -74,35 +68,22 @@ async def get_report(request: Request) -> Response:
     }
     if request.method == "HEAD":
         return Response(media_type=HTML, headers=headers)
-    return StreamingResponse(
-        blocks(report(run, passed, log, pictures, root, script, style, policy)), media_type=HTML, headers=headers
-    )
-
-
-def report(
-    run: RunDocument,
-    passed: Passed | None,
-    log: LogLines | None,
-    pictures: Pictures,
-    root: Path,
-    script: str,
-    style: str,
-    policy: str,
-) -> Iterator[str]:
-    """The text of the report, in parts."""
-    return render_stream(
+    wanted = in_order_of_need(run, steps, passed, images)
+    pictures = await to_thread.run_sync(choose, root, wanted, found.settings.report_max_mb * MB)
+    text = render_stream(
         "report.html",
         run=run,
         passed=passed,
-        log=log,
+        log=await to_thread.run_sync(last_lines, found.reader, run.id),
+        steps=steps,
         pictures=pictures,
-        steps=run_steps(run),
         contents={name: picture_content(root, path) for path, name in pictures.names.items()},
         script=Markup(script),  # noqa: S704 (these two are files of ours)
         style=Markup(style),  # noqa: S704
         policy=policy,
         made_at=datetime.now(UTC),
     )
+    return StreamingResponse(blocks(text), media_type=HTML, headers=headers)
 
 
 def in_order_of_need(run: RunDocument, steps: list[Step], passed: Passed | None, images: str) -> list[str]:
@@ -144,14 +125,12 @@ def open_picture(root: Path, path: str) -> Media:
 
 def picture_content(root: Path, path: str) -> Iterator[str]:
     """The picture as a `data:` URL, in parts; the part of it that can be read."""
-    try:
+    with suppress(NotFound, OSError):
         media = open_picture(root, path)
-    except NotFound:
-        return
-    with media.file as file:
-        yield f"data:{media.type};base64,"
-        while block := file.read(PICTURE_BLOCK):
-            yield base64.b64encode(block).decode()
+        with media.file as file:
+            yield f"data:{media.type};base64,"
+            for start in range(0, media.size, PICTURE_BLOCK):  # a file that grows meanwhile does not make it longer
+                yield base64.b64encode(file.read(min(PICTURE_BLOCK, media.size - start))).decode()
 
 
 def blocks(pieces: Iterable[str]) -> Iterator[bytes]:
@@ -171,9 +150,11 @@ def read_static(name: str) -> str:
     return (STATIC_FOLDER / name).read_text()
 
 
-def source_hash(text: str) -> str:
-    """How a Content-Security-Policy names the one script, or style, that may stand in a page."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+def content_policy(script: str, style: str) -> str:
+    """What the file may do, wherever it is opened: run this one script, be styled by this one, show what is in it."""
+    hashes = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, style))
+    sources = "script-src 'sha256-{}'; style-src 'sha256-{}'".format(*hashes)
+    return f"default-src 'none'; {sources}; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 REPORTS: tuple[Endpoint, ...] = (

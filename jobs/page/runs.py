@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 from urllib.parse import urlencode
 
@@ -22,7 +23,7 @@ from jobs.status.cache import RenderedJSON
 from jobs.status.changes import EVERY_RUN
 from jobs.status.lists import RunPage
 from jobs.status.query import Labels, RunListQuery
-from runner.errors import NotFound
+from runner.errors import Invalid, NotFound, printable
 from runner.ids import RunId, parse_run_id
 
 PAGE_SIZE = 25
@@ -49,9 +50,16 @@ def parse_filters(parameters: QueryParams) -> Filters:
     texts = {name: text for name in FIELDS if (text := parameters.get(name, "").strip())}
     paging = {name: parameters[name] for name in ("page", "until") if parameters.get(name)}
     query = parse_query(RunListQuery, {**texts, **paging, "page_size": str(PAGE_SIZE)})
-    key, _, value = texts.get("label", "").partition("=")
-    labels = check_labels({key.strip(): value.strip()} if key else {}) or {}
-    return Filters(texts, query, tuple(labels.items()))
+    return Filters(texts, query, parse_label(texts.get("label", "")))
+
+
+def parse_label(text: str) -> Labels:
+    """The label that a run must have; none for an empty text. Raises `Invalid`."""
+    key, equals, value = text.partition("=")
+    if text and not equals:
+        raise Invalid(f"label must be key=value, got '{printable(text)}'.")
+    labels = check_labels({key.strip(): value.strip()}) if text else None
+    return tuple((labels or {}).items())
 
 
 async def show_runs(request: Request) -> Response:
@@ -114,9 +122,10 @@ async def read_page(found: Services, query: RunListQuery, labels: Labels = ()) -
 async def read_run(found: Services, run_id: str) -> RunDocument | None:
     """The document of a run; None if it was deleted."""
     try:
-        return msgspec.json.decode((await found.reader.get(run_id)).body, type=RunDocument)
+        rendered = await found.reader.get(run_id)
     except NotFound:
         return None
+    return await to_thread.run_sync(partial(msgspec.json.decode, rendered.body, type=RunDocument))
 
 
 def render_rows(found: Services, runs: Sequence[RunItem | RunDocument]) -> dict[str, Markup]:

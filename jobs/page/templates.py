@@ -1,5 +1,6 @@
 """Templates -> HTML. All text is escaped, whatever it is; what is HTML already was made here."""
 
+import platform
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import wraps
@@ -29,7 +30,11 @@ HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": CONTENT_POLICY,
     "Referrer-Policy": "no-referrer",
 }
-VERSION = version("bugninja-runner")
+VERSIONS = {
+    "version": version("bugninja-runner"),
+    "rq_version": version("rq"),
+    "python_version": platform.python_version(),
+}
 
 STATES: Mapping[State, tuple[str, str]] = {
     State.PENDING: ("○", "pending"),
@@ -83,9 +88,7 @@ environment = Environment(
     loader=PackageLoader("jobs.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
 environment.filters.update(short=short, seconds=seconds, percent=percent, moment=moment, clock=clock)
-environment.globals.update(
-    STATES=STATES, TRIGGERS=TRIGGERS, RUN_TYPES=RUN_TYPES, STATIC=STATIC.rstrip("/"), version=VERSION
-)
+environment.globals.update(STATES=STATES, TRIGGERS=TRIGGERS, RUN_TYPES=RUN_TYPES, STATIC=STATIC.rstrip("/"), **VERSIONS)
 
 
 def element(template: str, macro: str, *arguments: Any) -> Markup:

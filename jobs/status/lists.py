@@ -217,4 +217,4 @@ class RunLists:
         task_id = parse_task_id(name)
         if task_id is not None and self.projection.has_runs(task_id):
             return task_id
-        return self._catalog.find(name).id
+        return self._catalog.find_or_broken(name).id
