@@ -15,13 +15,13 @@ from jobs.page.plots import HEIGHT, WIDTH, duration_plot
 from jobs.page.runs import read_page
 from jobs.page.templates import element, page
 from jobs.run.state import State
-from jobs.run.statistics import SortWord, TaskStatistics
+from jobs.run.statistics import TaskStatistics
 from jobs.services import Services
 from jobs.status.cache import RenderedJSON
 from jobs.status.changes import EVERY_RUN
 from jobs.status.lists import RunPage
 from jobs.status.query import Order, Page, PageNumber, RunListQuery, Search, paging, part_of
-from jobs.status.statistics import AllStatisticsQuery
+from jobs.status.statistics import AllStatisticsQuery, Sort
 from jobs.status.task_document import TaskDocument
 
 PAGE_SIZE = 50
@@ -33,7 +33,7 @@ class TasksQuery(Struct, frozen=True):
 
     page: PageNumber = 1
     search: Search = ""
-    sort: SortWord = "health"
+    sort: Sort = "health"
     sort_order: Order = "asc"
 
 

@@ -76,6 +76,9 @@ LAST_VERDICTS = """
     FROM groups JOIN tasks ON tasks.id = task WHERE state IN ('FINISHED', 'FAILED') AND n > 0 GROUP BY task"""
 
 
+Sort = Annotated[SortWord, Meta(description="task, health, pass_rate, flip_rate, duration, trend or last_run")]
+
+
 class StatisticsQuery(Struct, frozen=True):
     """Over how many verdicts of a task."""
 
@@ -85,9 +88,7 @@ class StatisticsQuery(Struct, frozen=True):
 class AllStatisticsQuery(StatisticsQuery, frozen=True):
     """The same for all tasks, in which order."""
 
-    sort: Annotated[SortWord, Meta(description="task, health, pass_rate, flip_rate, duration, trend or last_run")] = (
-        "task"
-    )
+    sort: Sort = "task"
     sort_order: Order = "asc"
     format: Annotated[Literal["json", "csv"], Meta(description="json or csv")] | None = None
 
