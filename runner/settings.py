@@ -184,7 +184,7 @@ class Settings:
     api_token: Annotated[
         str,
         Variable(
-            "", token, "if set (at least 16 characters), calls need `Authorization: Bearer` with it, except `/health`"
+            "", token, "if set (at least 16 characters), calls need `Authorization: Bearer` with it, except `/health`; browsers sign in with it"
         ),
     ]
     metrics: Annotated[
