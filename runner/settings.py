@@ -184,7 +184,9 @@ class Settings:
     api_token: Annotated[
         str,
         Variable(
-            "", token, "if set (at least 16 characters), calls need `Authorization: Bearer` with it, except `/health`; browsers sign in with it"
+            "",
+            token,
+            "if set (at least 16 characters), all calls but `/health` need `Authorization: Bearer`; browsers sign in",
         ),
     ]
     metrics: Annotated[

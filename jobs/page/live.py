@@ -4,7 +4,9 @@ A part is one HTML element with an ID. The page shows each as it was when the pa
 one in its place; both are made by the same templates.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 
 import msgspec
 from starlette.requests import Request
@@ -13,6 +15,7 @@ from starlette.responses import Response
 from jobs.api.events import last_event, stream
 from jobs.page.templates import element
 from jobs.queue.heartbeat import count_living_workers
+from jobs.queue.places import COUNT_SECONDS
 from jobs.services import Services
 from jobs.status.cache import RenderedJSON, render_json
 
@@ -27,7 +30,10 @@ def as_document(parts: Parts, *, is_final: bool = False) -> RenderedJSON:
 
 async def read_notice(services: Services) -> Parts:
     """The part of each page that says what is missing, if anything is."""
-    workers = await count_living_workers(services.reading, services.settings.queue_name)
+    workers = None
+    with suppress(TimeoutError):
+        async with asyncio.timeout(COUNT_SECONDS):
+            workers = await count_living_workers(services.reading, services.settings.queue_name)
     return {"notice": element("parts.html", "notice", workers, services.lists.projection.indexing())}
 
 

@@ -1,5 +1,6 @@
 """The page with the list of runs, newest first, and its changes."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -105,10 +106,10 @@ async def read_parts(found: Services, filters: Filters, until: datetime, watched
     """The parts of the page that change. New are the runs that were accepted at `until` or later."""
     newer = msgspec.structs.replace(filters.query, since=until, until=None, page=1, page_size=1)
     count = (await read_page(found, newer, filters.labels)).total_count
-    documents = [document for run_id in watched if (document := await read_run(found, run_id))]
+    notice, documents = await asyncio.gather(read_notice(found), read_runs(found, watched))
     new = element("runs_parts.html", "new_runs", count, filters.url())
     return {
-        **await read_notice(found),
+        **notice,
         "new": new,
         **await to_thread.run_sync(render_rows, found, documents),
     }
@@ -117,6 +118,12 @@ async def read_parts(found: Services, filters: Filters, until: datetime, watched
 async def read_page(found: Services, query: RunListQuery, labels: Labels = ()) -> RunPage:
     """The page of runs."""
     return msgspec.json.decode((await found.lists.page(query, labels)).body, type=RunPage)
+
+
+async def read_runs(found: Services, run_ids: Iterable[str]) -> list[RunDocument]:
+    """The documents of these runs, without those that were deleted; asked for together, since Redis may be slow."""
+    documents = await asyncio.gather(*(read_run(found, run_id) for run_id in run_ids))
+    return [document for document in documents if document is not None]
 
 
 async def read_run(found: Services, run_id: str) -> RunDocument | None:

@@ -1,5 +1,6 @@
 """The page of the workers and of the queue."""
 
+import asyncio
 from typing import NamedTuple
 
 from anyio import to_thread
@@ -8,7 +9,7 @@ from starlette.responses import Response
 
 from jobs.api.responses import services
 from jobs.page.live import Parts, as_document, read_notice, stream_parts
-from jobs.page.runs import read_page, read_run
+from jobs.page.runs import read_page, read_runs
 from jobs.page.templates import element, page
 from jobs.queue.places import count_queue
 from jobs.queue.workers import view_workers
@@ -48,15 +49,19 @@ async def watch_workers(request: Request) -> Response:
 async def read_parts(found: Services) -> Parts:
     """The parts of the page that change."""
     queue_name = found.settings.queue_name
-    workers, queue = await view_workers(found.reading, queue_name), await count_queue(found.reading, queue_name)
-    runs = await read_open_runs(found)
+    notice, workers, queue, runs = await asyncio.gather(
+        read_notice(found),
+        view_workers(found.reading, queue_name),
+        count_queue(found.reading, queue_name),
+        read_open_runs(found),
+    )
     shown = await to_thread.run_sync(element, "workers_parts.html", "workers", workers, queue, queue_name, runs)
-    return {**await read_notice(found), "workers": shown}
+    return {**notice, "workers": shown}
 
 
 async def read_open_runs(found: Services) -> OpenRuns:
     """The runs that are not over."""
     query = RunListQuery(status="PENDING", page_size=MOST_RUNS, sort_order="asc")
     listed = await read_page(found, query)
-    documents = [await read_run(found, run.id) for run in listed.items]
-    return OpenRuns([run for run in documents if run and not run.finished_at], listed.total_count)
+    documents = await read_runs(found, [run.id for run in listed.items])
+    return OpenRuns([run for run in documents if not run.finished_at], listed.total_count)

@@ -10,10 +10,10 @@ from redis.exceptions import RedisError
 
 from jobs.queue.heartbeat import heartbeat_key
 from jobs.queue.job import BaseWorker, registered_workers
+from jobs.queue.places import COUNT_SECONDS
 from runner.errors import printable
 from runner.ids import RunId, parse_run_id
 
-ANSWER_SECONDS = 0.5  # for Redis to answer who only looks
 LONGEST = 100  # characters of a text of RQ's that are shown
 
 
@@ -37,9 +37,9 @@ class WorkerView(NamedTuple):
 
 async def view_workers(redis: AsyncRedis, queue_name: str) -> list[WorkerView] | None:
     """The workers of this queue by their names, living ones first; None if Redis does not answer within
-    ANSWER_SECONDS."""
+    COUNT_SECONDS."""
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(COUNT_SECONDS):
             return await _view(redis, await registered_workers(redis, queue_name))
     except (RedisError, TimeoutError):
         return None
