@@ -7,7 +7,7 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test mutants prune soak bench bench-check format clean new-venv
+.PHONY: help run install test mutants prune soak bench bench-check picture format clean new-venv
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ bench: $(VENV)/installed  ## measure how fast everything is, in about four minut
 
 bench-check: $(VENV)/installed  ## the same, and fail where a figure misses its target
 	python -m benchmarks --check
+
+picture: $(VENV)/installed  ## make the picture in README.md anew; needs a Chromium
+	python -m tests.picture
 
 format: $(VENV)/installed  ## put the code into the house format
 	ruff check --fix .
