@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import histories, reading, redacting, running, warming
+from benchmarks import histories, pages, reading, redacting, running, warming
 from benchmarks.site import Site
 from benchmarks.table import Figure, table
 
@@ -25,6 +25,8 @@ SECTIONS: tuple[Section, ...] = (
     running.starting,
     running.whole_run,
     running.live,
+    pages.pages,
+    pages.browser,
     warming.warming,
     redacting.redacting,
 )

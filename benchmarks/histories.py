@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from benchmarks.client import Client, request_bytes
-from benchmarks.history import TOML, fill_task, record, traversal
+from benchmarks.history import TOML, fill_task, record, traversal, write_traversal
 from benchmarks.reading import HELLO, asker, others
 from benchmarks.rows import ROWS, RUNNING, fill_rows, touch
 from benchmarks.site import Site, Web
@@ -48,7 +48,7 @@ def on_disk(site: Site) -> Iterator[Figure]:
         settle(web)
         yield plain("a web process at rest", web.share_at_rest(AT_REST_SECONDS), " % of a core", 0.5)
         yield plain("a changed record", cpu_of_each(web, waiting[SHOWN:], publish), " ms of CPU", 10.0)
-        write = partial(write_traversal, files)
+        write = partial(add_by_hand, files)
         yield plain(
             "a new traversal", cpu_of_each(web, [new_run_id() for _ in range(CHANGED)], write), " ms of CPU", 10.0
         )
@@ -65,8 +65,10 @@ def of_rows(site: Site) -> Iterator[Figure]:
             answer = client.ask(request_bytes("/test-runs"))[2]
             assert f'"total_count":{ROWS + RUNNING}'.encode() in answer, answer[-300:]
             ask_list = asker(client, request_bytes("/test-runs?page_size=25"), 200)
-            hello, samples = interleaved(say_hello, {"list": ask_list}, REPEATED)
+            ask_page = asker(client, request_bytes("/"), 200)
+            hello, samples = interleaved(say_hello, {"list": ask_list, "page": ask_page}, REPEATED)
             yield ratio(f"list of 25, {ROWS} rows", samples["list"], hello, HELLO, 3.0)
+            yield ratio(f"its page for a browser, {ROWS} rows", samples["page"], hello, HELLO, 10.0)
             for name, path, target in queries():
                 yield milliseconds_of(name, [after_change(client, rows, path) for _ in range(ROUNDS)], target)
         yield plain("memory after all of that", web.memory(), " MB", 80.0)
@@ -139,12 +141,9 @@ def finish(site: Site, web: Web, files: RunFiles, run_id: RunId) -> None:
     site.connect().publish(changes_channel(web.stack.environ["QUEUE_NAME"]), run_id)
 
 
-def write_traversal(files: RunFiles, run_id: RunId) -> None:
+def add_by_hand(files: RunFiles, run_id: RunId) -> None:
     """One more run by hand."""
-    name = f"traverse_{datetime.now():%Y%m%d_%H%M%S}_{run_id}.json"
-    new = files.tasks_root / MANY / run_id
-    new.write_bytes(traversal(run_id, 1000, "SUCCESSFUL"))
-    new.replace(files.traversal_file(MANY, name))
+    write_traversal(files.tasks_root / MANY, run_id, traversal(run_id, 1000, "SUCCESSFUL"), datetime.now())
 
 
 def seconds_until_shown(client: Client, run_id: RunId, publish: Callable[[RunId], None]) -> float:

@@ -76,12 +76,7 @@ class History:
 
     def write(self, task_id: TaskId, run_id: RunId, content: bytes, began: datetime = BEGAN) -> Path:
         """Put a traversal in its place in one step, as the CLI does; returns its path."""
-        folder = self.tasks_root / task_id / "traversals"
-        path = folder / f"traverse_{began:%Y%m%d_%H%M%S}_{run_id}.json"
-        temporary = folder / f".{run_id}.tmp"
-        temporary.write_bytes(content)
-        temporary.replace(path)
-        return path
+        return write_traversal(self.tasks_root / task_id, run_id, content, began)
 
     def _record(self, task_id: TaskId, run_id: RunId, began: datetime, state: State) -> None:
         task = read_task(self.tasks_root, task_id)
@@ -103,6 +98,16 @@ class History:
         )
         folder.record.write_bytes(record_to_json(meta))
         folder.log.write_text("".join(f"step {number} of the run\n" for number in range(60)))
+
+
+def write_traversal(task: Path, run_id: RunId, content: bytes, began: datetime = BEGAN) -> Path:
+    """Put a traversal into the task's folder in one step, as the CLI does; returns its path."""
+    folder = task / "traversals"
+    path = folder / f"traverse_{began:%Y%m%d_%H%M%S}_{run_id}.json"
+    temporary = folder / f".{run_id}.tmp"
+    temporary.write_bytes(content)
+    temporary.replace(path)
+    return path
 
 
 def fill_task(task: Path, size: int, unfinished: int) -> list[RunId]:
@@ -155,11 +160,11 @@ def add_record(task: Path, run_id: RunId, content: bytes, sample: RunId) -> None
     (folder / "run.json").write_bytes(content.replace(sample.encode(), run_id.encode()))
 
 
-def traversal(run_id: str, size: int, status: str, *, passed: bool = True) -> bytes:
-    """A traversal of about so many bytes, in the proportions of a real one."""
+def traversal(run_id: str, size: int, status: str, *, passed: bool = True, most: int = LARGE) -> bytes:
+    """A traversal of about so many bytes, but not of more steps than `most`, in the proportions of a real one."""
     steps: list[dict[str, Any]] = []
     length = 0
-    while length < size:
+    while length < size and len(steps) < most:
         steps.append(_action(run_id, len(steps)))
         length += len(json.dumps(steps[-1], indent=4)) + 300
     if status != "PENDING":

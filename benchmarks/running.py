@@ -11,8 +11,8 @@ from pathlib import Path
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from benchmarks import stock
 from benchmarks.client import Client, request_bytes
+from benchmarks.floor import execute
 from benchmarks.history import SMALL, traversal
 from benchmarks.reading import HELLO, asker
 from benchmarks.site import COMMAND, Site
@@ -100,7 +100,7 @@ def starting(site: Site) -> Iterator[Figure]:
     ours, theirs = [], []
     for _ in range(STARTS + 1):
         began = time.time()
-        job = queue.enqueue(stock.execute, COMMAND.format(task_id="task_5").split(), str(root))
+        job = queue.enqueue(execute, COMMAND.format(task_id="task_5").split(), str(root))
         theirs.append(started_at(root, job.id) - began)
         wait_for(lambda job=job: job.get_status() == "finished", 20, "the stock job", step=0.005)  # type: ignore[misc]
         began = time.time()

@@ -106,7 +106,7 @@ class Site:
         self.hello_port = free_port()
         self.redis = self.large.stack
         self.redis.line("redis")
-        self.redis.start(sys.executable, "-m", "benchmarks.hello", str(self.hello_port), log="hello.log")
+        self.redis.start(sys.executable, "-m", "benchmarks.floor", str(self.hello_port), log="hello.log")
         for web in self.webs.values():
             web.stack.environ["REDIS_URL"] = self.redis.environ["REDIS_URL"]
             web.stack.environ["QUEUE_NAME"] = f"history{web.history.size}"
