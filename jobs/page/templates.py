@@ -85,7 +85,12 @@ def clock(value: datetime) -> str:
 
 
 environment = Environment(
-    loader=PackageLoader("jobs.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    loader=PackageLoader("jobs.page"),
+    auto_reload=False,
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
 )
 environment.filters.update(short=short, seconds=seconds, percent=percent, moment=moment, clock=clock)
 environment.globals.update(STATES=STATES, TRIGGERS=TRIGGERS, RUN_TYPES=RUN_TYPES, STATIC=STATIC.rstrip("/"), **VERSIONS)

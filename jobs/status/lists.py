@@ -186,7 +186,7 @@ class RunLists:
     async def page(self, query: RunListQuery, labels: Labels = ()) -> RenderedJSON:
         """The page of run items that the query asks for. Raises `NotFound` for a task that never was, and
         `ProjectGone`."""
-        return await self.render((query, labels), partial(self._page, query, labels))
+        return await self.render((query, labels), partial(self.make_page, query, labels))
 
     async def render(self, key: Hashable, make: Callable[[], object]) -> RenderedJSON:
         """What `make` returns, in JSON; called again only when a row has changed. Raises `ProjectGone`."""
@@ -207,7 +207,8 @@ class RunLists:
             rendered = await to_thread.run_sync(lambda: render_json(make()))
         return self._cache.put(key, CacheEntry(version, rendered)).rendered
 
-    def _page(self, query: RunListQuery, labels: Labels) -> RunPage:
+    def make_page(self, query: RunListQuery, labels: Labels) -> RunPage:
+        """The page as it is now, read from the file. Raises `NotFound`."""
         task_id = None if query.test_case_id is None else self.task_id(query.test_case_id)
         page = self.projection.database.read(lambda it: find_page(it, query, task_id, labels))
         return msgspec.structs.replace(page, indexing=self.projection.indexing())
