@@ -36,7 +36,7 @@ soak: $(VENV)/installed  ## kill everything, at random and then at each step, an
 	CRASH_FACTOR=1 pytest -n 4 tests/crash
 	CRASH_ALL=1 pytest -n 4 tests/crash
 
-bench: $(VENV)/installed  ## measure how fast everything is, in about four minutes
+bench: $(VENV)/installed  ## measure how fast everything is, in about five minutes
 	python -m benchmarks
 
 bench-check: $(VENV)/installed  ## the same, and fail where a figure misses its target

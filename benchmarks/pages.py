@@ -67,9 +67,10 @@ def pages(site: Site) -> Iterator[Figure]:
             "workers": "/ui/workers",
         }
         for name, path in paths.items():
-            status, _, body = client.ask(request_bytes(path))
-            assert status == 200, body
-            yield plain(f"page: {name}", len(body) / 1000, " kB", 60.0)
+            status, _, whole = client.ask(request_bytes(path))
+            assert status == 200, whole
+            sent = client.ask(request_bytes(path, headers="accept-encoding: gzip\r\n"))[2]
+            yield plain(f"page: {name}, {len(whole) / 1000:.0f} kB, as it is sent", len(sent) / 1000, " kB", 60.0)
         yield from memory_of_report(made)
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -35,6 +37,7 @@ STREAMS: Mapping[str, Callable[[Request], Awaitable[Response]]] = {
     "/ui/tasks/{task}/events": watch_task,
     "/ui/workers/events": watch_workers,
 }
+GZIP = Middleware(GZipMiddleware, compresslevel=5)  # pages have no secrets, so what is in them may be guessed at
 
 
 class Static(StaticFiles):
@@ -57,7 +60,7 @@ def page_routes(settings: Settings) -> list[BaseRoute]:
         return []
     return [
         *(Route(path, handler, name=path) for path, handler in STREAMS.items()),
-        *(Route(path, page_or_error(handler), name=path) for path, handler in PAGES.items()),
+        *(Route(path, page_or_error(handler), name=path, middleware=[GZIP]) for path, handler in PAGES.items()),
         Route(SIGN_IN, page_or_error(sign_in), methods=["POST"], name="sign_in"),
         Route("/ui/sign-out", sign_out, methods=["POST"]),
         Mount(STATIC.rstrip("/"), Static(directory=STATIC_FOLDER)),

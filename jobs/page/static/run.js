@@ -23,11 +23,12 @@ export function startRun() {
     const frame = frameAt(number);
     mark(frame, document.getElementById("film"));
     if (frame) {
+      const picture = frame.firstElementChild.getAttribute("src");
       const film = document.getElementById("film");
       film.scrollLeft = frame.offsetLeft - film.offsetLeft - film.clientWidth / 2 + 48;
-      if (viewer.getAttribute("src") !== frame.dataset.picture) viewer.src = frame.dataset.picture;
+      if (viewer.getAttribute("src") !== picture) viewer.src = picture;
       viewer.alt = `Step ${number}`;
-      viewer.parentElement.href = frame.dataset.picture;
+      viewer.parentElement.href = picture;
     } else {
       viewer.removeAttribute("src");
       viewer.alt = "";
