@@ -65,10 +65,12 @@ def of_rows(site: Site) -> Iterator[Figure]:
             answer = client.ask(request_bytes("/test-runs"))[2]
             assert f'"total_count":{ROWS + RUNNING}'.encode() in answer, answer[-300:]
             ask_list = asker(client, request_bytes("/test-runs?page_size=25"), 200)
-            ask_page = asker(client, request_bytes("/"), 200)
-            hello, samples = interleaved(say_hello, {"list": ask_list, "page": ask_page}, REPEATED)
+            shown = {"over": "/?status=FINISHED", "moving": "/"}
+            asks = {name: asker(client, request_bytes(path), 200) for name, path in shown.items()}
+            hello, samples = interleaved(say_hello, {"list": ask_list, **asks}, REPEATED)
             yield ratio(f"list of 25, {ROWS} rows", samples["list"], hello, HELLO, 3.0)
-            yield ratio(f"its page for a browser, {ROWS} rows", samples["page"], hello, HELLO, 10.0)
+            yield ratio(f"page of runs that are over, {ROWS} rows", samples["over"], hello, HELLO, 10.0)
+            yield ratio(f"page of runs, {RUNNING} of them RUNNING", samples["moving"], hello, HELLO)
             for name, path, target in queries():
                 yield milliseconds_of(name, [after_change(client, rows, path) for _ in range(ROUNDS)], target)
         yield plain("memory after all of that", web.memory(), " MB", 80.0)
