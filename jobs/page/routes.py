@@ -37,7 +37,7 @@ STREAMS: Mapping[str, Callable[[Request], Awaitable[Response]]] = {
     "/ui/tasks/{task}/events": watch_task,
     "/ui/workers/events": watch_workers,
 }
-GZIP = Middleware(GZipMiddleware, compresslevel=5)  # pages have no secrets, so what is in them may be guessed at
+GZIP = Middleware(GZipMiddleware, compresslevel=1)  # no page has a secret that its length could give away
 
 
 class Static(StaticFiles):

@@ -40,9 +40,9 @@ class Tasks:
         task_id = next(self._files.task_ids(), None)
         return None if task_id is None else (task_id, browser_config_id(task_id))
 
-    def names(self) -> list[str]:
-        """The names of all folders of tasks, in alphabetical order. Reads no file."""
-        return [*self._files.task_ids()]
+    def names(self, most: int) -> list[str] | None:
+        """The names of all folders of tasks, in alphabetical order; None if they are more than `most`. Reads no file."""
+        return None if len(self._files.tasks_version()) > most else [*self._files.task_ids()]
 
     def search(self, text: str) -> dict[str, str]:
         """The tasks in which the text is, by the names of their folders: the names that people gave them."""
