@@ -41,7 +41,7 @@ class Tasks:
         return None if task_id is None else (task_id, browser_config_id(task_id))
 
     def names(self, most: int) -> list[str] | None:
-        """The names of all folders of tasks, in alphabetical order; None if they are more than `most`. Reads no file."""
+        """The names of all folders of tasks in alphabetical order; None if they are more than `most`. Reads no file."""
         return None if len(self._files.tasks_version()) > most else [*self._files.task_ids()]
 
     def search(self, text: str) -> dict[str, str]:
