@@ -148,3 +148,21 @@ def test_scripts_make_no_html_of_text() -> None:
 
 def test_an_address_of_no_page_says_so(stack: FakeStack) -> None:
     assert "There is no page '/ui/nothing'." in get_page(stack, "/ui/nothing", 404).text
+
+
+def test_a_row_is_as_new_as_its_run(buy: FakeStack) -> None:
+    buy.run("buy")
+    buy.post("buy")
+    page = get_page(buy, "/")
+    assert [word in page.text for word in ("○ pending", "✓ passed")] == [True, True]
+    buy.work()
+    page = get_page(buy, "/")
+    assert [word in page.text for word in ("○ pending", "✓ passed")] == [False, True]
+    assert len(page.ids("run-")) == 2
+
+
+def test_pages_are_sent_compressed_to_who_can_read_that(history: FakeStack) -> None:
+    with history.client.stream("GET", "/") as answer:
+        assert answer.headers["content-encoding"] == "gzip"
+        assert int(answer.headers["content-length"]) < 5000
+    assert "content-encoding" not in history.client.get("/", headers={"Accept-Encoding": "identity"}).headers
