@@ -112,6 +112,8 @@ def test_the_stack_tells_what_to_do_next(project: Project, new_stack: Callable[.
     stack.wait_ready()
     hint = f"curl -X POST http://127.0.0.1:{stack.port}/test-runs/execute-configuration/buy/buy_default"
     wait_for(lambda: hint in stack.log("stack"))
+    said = stack.log("stack")
+    assert said.index(f"Open in a browser:  http://127.0.0.1:{stack.port}/\n") < said.index(hint)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
