@@ -116,11 +116,12 @@ async def read_passed(found: Services, document: RunDocument) -> Passed | None:
 
 
 def render_head(document: RunDocument, passed: Passed | None) -> dict[str, Markup]:
-    """The parts above the steps."""
+    """The parts that tell of the run as a whole."""
     return {
         "head": element(TEMPLATE, "head", document),
         "buttons": element(TEMPLATE, "buttons", document),
         "result": element(TEMPLATE, "result", document, passed, failed_step_url(document)),
+        "timing": element(TEMPLATE, "timing", document),
     }
 
 

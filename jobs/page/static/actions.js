@@ -8,7 +8,8 @@ export function say(text) {
 
 async function post(button) {
   const headers = globalThis.crypto?.randomUUID ? { "Idempotency-Key": crypto.randomUUID() } : {};
-  button.disabled = true;
+  if (button.ariaDisabled) return;
+  button.ariaDisabled = "true"; // a button that is `disabled` would lose the focus
   try {
     const response = await fetch(button.dataset.post, { method: "POST", headers });
     const answer = await response.json();
@@ -19,7 +20,7 @@ async function post(button) {
   } catch {
     say("The server did not answer. Is it running?");
   } finally {
-    button.disabled = false;
+    button.ariaDisabled = null;
   }
 }
 

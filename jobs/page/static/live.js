@@ -26,8 +26,9 @@ export function put(parts) {
       changed.push(element);
     }
   }
-  if (part && !part.isConnected && index >= 0) {
-    document.getElementById(part.id)?.querySelectorAll("a, button, summary")[index]?.focus({ preventScroll: true });
+  if (part && !part.isConnected) {
+    const same = document.getElementById(part.id)?.querySelectorAll("a, button, summary")[index];
+    (same ?? document.getElementById("main")).focus({ preventScroll: true });
   }
   return changed;
 }

@@ -84,9 +84,10 @@ export function startRun() {
 
   return {
     onChange() {
+      document.title = document.title.replace(/^\S+/, document.querySelector("#head .icon").textContent);
       if (chosen !== null) return show(chosen);
-      const newest = [...document.querySelectorAll("#film > li")].at(-1);
-      if (newest && !document.querySelector("[data-final]")) show(numberOf(newest));
+      const newest = document.querySelector("#film > li:last-child");
+      if (newest) show(numberOf(newest));
     },
   };
 }
