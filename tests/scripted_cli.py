@@ -5,6 +5,7 @@ Words, performed one after the other: `visit`, `pass`, `fail`, `failed-status`, 
 of its own), `deaf` (ignores SIGTERM; `deaf:TEXT` prints this then), `environ` (prints it), `wait:FILE` (until the file exists), `other-id:ID` (from
 here on another file is written), `name-file` (prints the file's name), `argv` (prints the words it was started with),
 `keep-id` (says that it has our ID, as the shim does), `touch-stop` (requests its own stop), `panel:TITLE` (prints a panel), `note:WORD` (adds the run's ID and the word to the file `notes`), `think:TEXT` (a step with this text),
+`see:FILE` (a step with this picture, which must be in the folder `screenshots` of the task),
 `orphan` (a process that ignores SIGTERM, with no parent, no environment and a session of its own: its PID is in the file
 `orphan.pid`), `orphans:N` (so many that end at once), `forks:N` (so many generations of them, whose PIDs are in the file
 `forks.pids`; the last one stays), `eat:MB` (memory).
@@ -51,10 +52,10 @@ class Writer:
     def name(self, run_id: str) -> None:
         self.path = self.folder / f"traverse_{time.strftime('%Y%m%d_%H%M%S')}_{run_id}.json"
 
-    def act(self, kind: str, parameters: dict[str, Any], status: str) -> None:
+    def act(self, kind: str, parameters: dict[str, Any], status: str, **more: Any) -> None:
         number = len(self.actions)
         self.thoughts[f"t{number}"] = {"evaluation_previous_goal": "", "memory": "", "next_goal": f"goal {number}"}
-        self.actions[f"action_{number}"] = {"brain_state_id": f"t{number}", "action": {kind: parameters, "wait": None}}
+        self.actions[f"action_{number}"] = {"brain_state_id": f"t{number}", "action": {kind: parameters, "wait": None}, **more}
         self.write(status)
 
     def write(self, status: str) -> None:
@@ -137,6 +138,8 @@ def perform(writer: Writer, word: str, value: str) -> None:
         Path(os.environ["BUGNINJA_RUN_FOLDER"], "stop").touch()
     elif word == "think":
         writer.act("extract_content", {"goal": value}, "PENDING")
+    elif word == "see":
+        writer.act("scroll_down", {}, "PENDING", screenshot_filename=f"screenshots/{value}")
     else:
         sys.exit(f"unknown word {word!r}")
 
