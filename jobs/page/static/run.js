@@ -53,8 +53,9 @@ export function startRun() {
   }
 
   function onHash() {
-    const found = /^#step-(\d+)$/.exec(location.hash);
-    if (found) choose(Number(found[1]));
+    const number = Number(/^#step-(\d+)$/.exec(location.hash)?.[1]);
+    if (stepAt(number)) choose(number);
+    else if (number <= document.getElementById("more").dataset.total) location.replace(`?start=${number}#step-${number}`);
   }
 
   function go(by) {
