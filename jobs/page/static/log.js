@@ -96,7 +96,7 @@ export function startLog() {
   async function onHash() {
     const offset = Number(/^#log-(\d+)$/.exec(location.hash)?.[1] ?? NaN);
     if (Number.isNaN(offset)) return;
-    if (offset < start && start - offset <= SEARCHED_BYTES) await readEarlier(start - offset);
+    if (offset < start && start - offset <= SEARCHED_BYTES) await readEarlier(start - offset + 1); // and the newline before it
     following.checked = false;
     document.getElementById(`log-${offset}`)?.scrollIntoView({ block: "center" });
     list.querySelector(".here")?.classList.remove("here");
