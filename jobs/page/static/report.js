@@ -13,6 +13,11 @@
   images.forEach((image) => observer.observe(image));
   addEventListener("beforeprint", () => images.forEach(show));
 
+  let kept = null; // the step that was gone to: pictures above it may still grow, until the reader moves
+  images.forEach((image) => image.addEventListener("load", () => kept?.scrollIntoView({ block: "nearest" })));
+  ["wheel", "touchmove", "pointerdown", "keydown"].forEach((name) => addEventListener(name, () => (kept = null), { passive: true }));
+  addEventListener("hashchange", () => (kept = document.querySelector(".step:target")));
+
   const steps = [...document.querySelectorAll(".step")];
   const KEYS = { j: 1, k: -1, ArrowRight: 1, ArrowLeft: -1 };
   addEventListener("keydown", (event) => {

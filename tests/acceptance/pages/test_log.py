@@ -7,8 +7,8 @@ from playwright.sync_api import Page, expect
 from tests.acceptance.pages.browser import Tabs, is_untouched, mark
 from tests.stack import Stack
 
-LINES = 16_000  # of some 130 bytes: 2 MB
-FILL = "x" * 110
+LINES = 5_000  # of some 400 bytes: 2 MB
+FILL = "x" * 400
 
 
 def search(page: Page, text: str) -> None:
@@ -43,27 +43,28 @@ def test_a_log_of_megabytes_is_searched_and_each_line_has_a_link(site: Stack, ta
     site.wait_final(run)
     page = tabs.open(f"/ui/runs/{run}")
     lines = page.locator("#log li")
-    expect(lines).to_have_count(200)
+    expect(lines.nth(100)).to_be_attached()
+    assert lines.count() <= 200
     below = "log => log.scrollHeight - log.scrollTop - log.clientHeight"
     assert page.locator("#log").evaluate(below) < 2, "it shows its end"
     expect(lines.last).to_contain_text(f"line-{LINES - 1}-")
     search(page, f"LINE-{LINES - 50}-")
     expect(page.locator("#log .found")).to_contain_text(f"line-{LINES - 50}-")
     expect(page.locator("#log .found")).to_be_in_viewport()
-    search(page, "line-12345-")
-    expect(page.locator("#log .found")).to_contain_text("line-12345-")
+    search(page, "line-1234-")
+    expect(page.locator("#log .found")).to_contain_text("line-1234-")
     expect(page.locator("#log .found")).to_be_in_viewport()
     search(page, "no such text")
     expect(page.locator("#log-tools [role=status]")).to_have_text("not found")
     page.locator("#log .found").wait_for(state="detached")
     whole = site.text(f"/test-runs/{run}/log").encode()
-    offset = whole.index(b"line-12345-")
+    offset = whole.index(b"line-1234-")
     page.locator(f"#log-{offset} a").click()
     assert page.evaluate("location.hash") == f"#log-{offset}"
-    expect(page.locator("#log .here")).to_contain_text("line-12345-")
-    early = whole.index(b"line-77-")
+    expect(page.locator("#log .here")).to_contain_text("line-1234-")
+    early = whole.index(b"line-7-")
     other = tabs.open(f"/ui/runs/{run}#log-{early}")
-    expect(other.locator("#log .here")).to_contain_text("line-77-")
+    expect(other.locator("#log .here")).to_contain_text("line-7-")
     expect(other.locator("#log .here")).to_be_in_viewport()
     third = tabs.open(f"/ui/runs/{run}")
     before = third.locator("#log li").count()
