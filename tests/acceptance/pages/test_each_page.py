@@ -1,0 +1,113 @@
+"""Each page: who cannot see it well, who has no mouse, and who has a small screen can use it, too."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.acceptance.pages.browser import Tabs, find_barriers, look
+from tests.acceptance.pages.history import add_run, shopping
+from tests.project import Project
+from tests.stack import Stack
+from tests.waiting import wait_for
+
+ROWS = """() => [...document.querySelectorAll("a[href], button, input:not([type=hidden]), select, summary, [tabindex='0']")]
+    .filter((one) => one.checkVisibility({ visibilityProperty: true }))"""
+
+
+@pytest.fixture
+def shop(site: Stack) -> Project:
+    """A task with a history, of which most tests of this module look at some page."""
+    if not (site.project.root / "tasks" / "shop").exists():
+        folder = site.project.add_task("shop", "visit wait:end pass")
+        for n in range(12):
+            passes = n % 4 != 3
+            add_run(site.project, "shop", shopping(passes=passes), "SUCCESSFUL" if passes else "FAILED", 4000 - 300 * n)
+        (folder / "screenshots" / "x.png").touch()
+    wait_for(lambda: site.call("GET", "/test-runs?test_case_id=shop").body["total_count"] >= 12)
+    return site.project
+
+
+def newest(site: Stack, status: str) -> str:
+    """The ID of the newest run of the shop with this state."""
+    items = site.call("GET", f"/test-runs?test_case_id=shop&status={status}").body["items"]
+    return str(next(run["id"] for run in items if run["current_state"] == status))
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("runs", "/?test_case_id=shop"),
+        ("no-runs", "/?search=nowhere"),
+        ("run-failed", "/ui/runs/{failed}"),
+        ("run-passed", "/ui/runs/{passed}#step-2"),
+        ("tasks", "/ui/tasks"),
+        ("task", "/ui/tasks/shop"),
+        ("workers", "/ui/workers"),
+        ("error", "/ui/nowhere"),
+    ],
+)
+def test_each_page_keeps_nobody_out_and_fits(
+    site: Stack, tabs: Tabs, shop: Project, pictures: Path, name: str, path: str
+) -> None:
+    tabs.expected.append("status of 404")
+    page = tabs.open(path.format(failed=newest(site, "FAILED"), passed=newest(site, "FINISHED")))
+    assert find_barriers(page) == []
+    look(page, name, pictures)
+
+
+def test_pages_of_what_runs_keep_nobody_out_and_fit(site: Stack, tabs: Tabs, shop: Project, pictures: Path) -> None:
+    folder = shop.root / "tasks" / "shop"
+    (folder / "end").unlink(missing_ok=True)
+    run, waiting = site.post("shop"), site.post("shop")
+    page = tabs.open(f"/ui/runs/{run}")
+    expect(page.locator("#step-1")).to_be_visible()
+    assert find_barriers(page) == []
+    look(page, "run-running", pictures)
+    for name, path in (("run-pending", f"/ui/runs/{waiting}"), ("workers-busy", "/ui/workers")):
+        page.goto(tabs.base + path)
+        expect(page.get_by_text("place 1")).to_be_visible()
+        assert find_barriers(page) == []
+        look(page, name, pictures)
+    (folder / "end").touch()
+    site.wait_final(waiting)
+
+
+def tab_through(page: Page) -> list[int]:
+    """The places, in the document's order, of all that the Tab key reaches, in the order in which it does."""
+    count = page.evaluate(f"({ROWS})().length")
+    reached = []
+    for _ in range(count):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(f"({ROWS})().indexOf(document.activeElement)"))
+    return reached
+
+
+@pytest.mark.parametrize("path", ["/?test_case_id=shop", "/ui/runs/{failed}", "/ui/tasks/shop"])
+def test_the_tab_key_reaches_all_in_order_and_the_first_link_skips_to_the_content(
+    site: Stack, tabs: Tabs, shop: Project, path: str
+) -> None:
+    page = tabs.open(path.format(failed=newest(site, "FAILED")))
+    reached = tab_through(page)
+    assert reached == [*range(len(reached))]
+    page.reload()
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    expect(page.locator(".skip")).to_be_in_viewport()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('main') !== null")
+
+
+def test_the_focus_stays_where_it_is_while_steps_come(site: Stack, tabs: Tabs, new_tabs: Callable[..., Tabs]) -> None:
+    folder = site.project.add_task("focus", "visit wait:go think:more wait:end pass")
+    page = tabs.open(f"/ui/runs/{site.post('focus')}")
+    page.locator("#step-1 .number").focus()
+    (folder / "go").touch()
+    expect(page.locator("#step-2")).to_be_visible()
+    expect(page.locator("#step-1 .number")).to_be_focused()
+    page.get_by_role("button", name="Stop").focus()
+    (folder / "end").touch()
+    expect(page.get_by_role("button", name="Stop")).to_have_count(0)
+    assert page.evaluate("document.activeElement !== document.body")
