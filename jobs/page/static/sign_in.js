@@ -2,6 +2,6 @@
 export async function startSignIn() {
   const next = document.body.dataset.next;
   if (!next || document.querySelector("[role=alert]:not([hidden])")) return;
-  const response = await fetch(location.href, { redirect: "manual" });
-  if (response.type === "opaqueredirect") location.replace(next);
+  const response = await fetch(location.href, { redirect: "manual" }).catch(() => null); // who leaves the page ends it
+  if (response?.type === "opaqueredirect") location.replace(next);
 }
