@@ -5,13 +5,22 @@ import re
 import shutil
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request, expect
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Dialog,
+    Locator,
+    Page,
+    Request,
+    WebError,
+    expect,
+)
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 SECONDS = 15.0  # for which a page may take to show something
@@ -49,13 +58,15 @@ class Tabs:
         context.set_default_timeout(SECONDS * 1000)
         context.add_init_script(NOTE_VIOLATIONS)
         context.on("request", self._note_request)
-        context.on("page", self._watch)
+        context.on("console", self._note_message)
+        context.on("weberror", self._note_error)
+        context.on("dialog", self._note_dialog)
         self.contexts.append(context)
         return context
 
-    def open(self, path: str = "/", context: BrowserContext | None = None, **options: Any) -> Page:
-        """A new tab with this page; in a browser with no history, unless one is given."""
-        page = (context or self.context(**options)).new_page()
+    def open(self, path: str = "/") -> Page:
+        """A new tab with this page, in the browser that was made last."""
+        page = (self.contexts[-1] if self.contexts else self.context()).new_page()
         page.goto(self.base + path)
         return page
 
@@ -75,10 +86,16 @@ class Tabs:
         if not request.url.startswith((self.base, "blob:", "data:")):
             self.faults.append(f"request to elsewhere: {request.url}")
 
-    def _watch(self, page: Page) -> None:
-        page.on("console", lambda message: message.type == "error" and self.faults.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (self.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    def _note_message(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.faults.append(f"console: {message.text}")
+
+    def _note_error(self, error: WebError) -> None:
+        self.faults.append(f"error: {error.error}")
+
+    def _note_dialog(self, dialog: Dialog) -> None:
+        self.faults.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
 
 
 def mark(page: Page) -> None:
@@ -119,7 +136,7 @@ def look(page: Page, name: str, folder: Path) -> None:
         assert overflow(page) <= 0, f"{name} is too wide for {width} pixels"
         for colours in COLOURS:
             page.emulate_media(color_scheme=colours)
-            page.screenshot(path=folder / f"{name}-{width}-{colours}.png", full_page=True, animations="disabled")
+            page.screenshot(path=folder / f"{name}-{width}-{colours}.png", full_page=True)
 
 
 def png(red: int, green: int, blue: int, width: int = 640, height: int = 400) -> bytes:
@@ -132,6 +149,3 @@ def png(red: int, green: int, blue: int, width: int = 640, height: int = 400) ->
     rows = (b"\0" + bytes((red, green, blue)) * width) * height
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-NewTabs = Callable[..., Tabs]

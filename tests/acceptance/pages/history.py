@@ -60,7 +60,12 @@ def shopping(*, passes: bool) -> list[Step]:
     verdict = {"text": "The order is placed" if passes else "The cart is empty", "success": passes}
     return [
         Step("Open the shop", "go_to_url", {"url": "https://shop.example/"}, (70, 110, 180), memory="Nothing yet"),
-        Step("Put the thing into the cart", parameters={"index": 7}, colour=(80, 150, 90), xpath="html/body/main/button[2]"),
+        Step(
+            "Put the thing into the cart",
+            parameters={"index": 7},
+            colour=(80, 150, 90),
+            xpath="html/body/main/button[2]",
+        ),
         Step("Open the cart", "go_to_url", {"url": URL}, (190, 150, 60), "Success - the cart has one thing"),
         Step("Say how it ended", "done", verdict, (80, 150, 90) if passes else (180, 60, 60)),
     ]

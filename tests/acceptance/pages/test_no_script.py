@@ -11,15 +11,15 @@ def test_without_javascript_all_can_be_read_and_a_page_of_what_runs_loads_itself
     folder = site.project.add_task("plain", "visit wait:end pass")
     failed = add_run(site.project, "plain", shopping(passes=False), "FAILED")
     run = site.post("plain")
-    context = tabs.context(java_script_enabled=False)
+    tabs.context(java_script_enabled=False)
     site.wait_state(run, "RUNNING")
-    page, workers = tabs.open(f"/ui/runs/{run}", context), tabs.open("/ui/workers", context)
+    page, workers = tabs.open(f"/ui/runs/{run}"), tabs.open("/ui/workers")
     expect(page.locator("#head .state")).to_contain_text("running")
     expect(workers.locator("#workers")).to_contain_text("alive")
     expect(workers.locator("#workers")).to_contain_text("plain")
     (folder / "end").touch()  # now the two load themselves, while the others are read
 
-    other = tabs.open("/?test_case_id=plain", context)
+    other = tabs.open("/?test_case_id=plain")
     expect(other.locator(f"#run-{failed}")).to_contain_text("failed")
     expect(other.get_by_role("button", name="Rerun")).to_have_count(0)  # it would do nothing
     other.locator(f"#run-{failed} a").click()

@@ -24,7 +24,7 @@ def open_report(site: Stack, browser: Browser, tmp_path: Path) -> Callable[[str]
         tabs = Tabs(browser, path.as_uri())
         context = tabs.context(viewport={"width": 1000, "height": 700})
         context.set_offline(True)
-        return tabs.open("", context), tabs
+        return tabs.open(""), tabs
 
     return open_file
 

@@ -69,7 +69,7 @@ def test_a_refusal_is_told_and_the_call_can_be_copied(site: Stack, tabs: Tabs) -
     run = add_run(site.project, "copied", shopping(passes=True))
     context = tabs.context()
     context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page = tabs.open(f"/ui/runs/{run}", context)
+    page = tabs.open(f"/ui/runs/{run}")
     page.get_by_role("button", name="Copy as curl").click()
     expect(page.get_by_role("alert")).to_have_text("Copied.")
     command = page.evaluate("navigator.clipboard.readText()")

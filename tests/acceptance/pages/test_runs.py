@@ -72,8 +72,7 @@ def test_a_row_changes_in_two_tabs_and_new_runs_wait_to_be_asked_for(site: Stack
     blocking = site.project.add_task("block", "visit wait:free pass")
     first, run = site.post("block"), site.post("rows")
     site.wait_state(first, "RUNNING")
-    context = tabs.context()
-    pages = [tabs.open("/?test_case_id=rows", context) for _ in range(2)]
+    pages = [tabs.open("/?test_case_id=rows") for _ in range(2)]
 
     def says(*texts: str) -> None:
         for page in pages:

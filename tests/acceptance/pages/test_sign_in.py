@@ -1,9 +1,8 @@
 """A server with an API_TOKEN: a person signs in by a form, and all pages work; nobody else gets in."""
 
-import json
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
@@ -49,7 +48,7 @@ def test_who_signs_in_gets_where_they_wanted_to_go_and_can_do_all(
     failed = add_run(locked.project, "locked", shopping(passes=False), "FAILED")
     tabs = new_tabs(locked)
     context = tabs.context()
-    page = tabs.open(f"/ui/runs/{failed}?start=1", context)
+    page = tabs.open(f"/ui/runs/{failed}?start=1")
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     assert find_barriers(page) == []
     look(page, "sign-in", pictures)
@@ -95,7 +94,7 @@ def test_the_cookie_of_another_token_is_refused(locked: Stack, new_tabs: Callabl
     tabs = new_tabs(locked)
     context = tabs.context()
     context.add_cookies([{"name": session_cookie(settings), "value": new_session(settings), "url": tabs.base}])
-    page = tabs.open("/ui/tasks", context)
+    page = tabs.open("/ui/tasks")
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     assert context.request.get(f"{tabs.base}/test-runs").status == 401
     own = locked.project.settings(API_TOKEN=TOKEN, PORT=str(locked.port))
@@ -110,7 +109,7 @@ def test_a_link_from_elsewhere_needs_no_second_sign_in(locked: Stack, new_tabs: 
     context = tabs.context()
     link = f'<a href="{tabs.base}/ui/tasks?search=x">Look</a>'
     context.route("http://chat.example/**", lambda route: route.fulfill(body=link, content_type="text/html"))
-    page = tabs.open("/", context)
+    page = tabs.open("/")
     sign_in(page)
     expect(page.get_by_role("heading", name="Runs")).to_be_visible()
     page.goto("http://chat.example/")
@@ -119,11 +118,12 @@ def test_a_link_from_elsewhere_needs_no_second_sign_in(locked: Stack, new_tabs: 
     expect(page.get_by_role("heading", name="Tasks")).to_be_visible()
 
 
-@pytest.mark.parametrize("place", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)"])
-def test_signing_in_leads_to_no_other_server(locked: Stack, new_tabs: Callable[[Stack], Tabs], place: str) -> None:
+def test_signing_in_leads_to_no_other_server(locked: Stack, new_tabs: Callable[[Stack], Tabs]) -> None:
     tabs = new_tabs(locked)
-    page = tabs.open(f"/ui/sign-in?next={urllib.request.quote(place, safe='')}")
-    sign_in(page)
-    page.wait_for_url(f"{tabs.base}/")
-    expect(page.get_by_role("heading", name="Runs")).to_be_visible()
-    assert json.dumps(page.url) == json.dumps(f"{tabs.base}/")
+    page = tabs.open("/ui/sign-in")
+    for place in ("https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)"):
+        page.goto(f"{tabs.base}/ui/sign-in?next={quote(place, safe='')}")
+        sign_in(page)
+        expect(page.get_by_role("heading", name="Runs")).to_be_visible()
+        assert page.url == f"{tabs.base}/"
+        page.context.clear_cookies()
