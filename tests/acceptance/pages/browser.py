@@ -79,7 +79,7 @@ class Tabs:
         for context in self.contexts:
             context.close()
         faults = [fault for fault in self.faults if not any(re.search(one, fault) for one in self.expected)]
-        assert faults == []
+        assert not faults, faults
 
     def _note_request(self, request: Request) -> None:
         self.requests.append(request.url)

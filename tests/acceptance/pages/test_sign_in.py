@@ -126,4 +126,5 @@ def test_signing_in_leads_to_no_other_server(locked: Stack, new_tabs: Callable[[
         sign_in(page)
         expect(page.get_by_role("heading", name="Runs")).to_be_visible()
         assert page.url == f"{tabs.base}/"
+        page.goto("about:blank")  # its stream must not see that
         page.context.clear_cookies()
