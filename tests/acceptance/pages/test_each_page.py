@@ -1,11 +1,11 @@
-"""Each page: who cannot see it well, who has no mouse, and who has a small screen can use it, too."""
+"""Each page: who cannot see it well, who has no mouse, no JavaScript or a small screen can use it, too."""
 
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.acceptance.pages.browser import Tabs, find_barriers, look
+from tests.acceptance.pages.browser import Tabs, find_barriers, is_seen, look
 from tests.acceptance.pages.history import add_run, shopping
 from tests.project import Project
 from tests.stack import Stack
@@ -104,3 +104,33 @@ def test_the_focus_stays_at_a_step_that_changes(site: Stack, tabs: Tabs) -> None
     (folder / "end").touch()
     expect(page.locator("#step-2.bad")).to_be_visible()
     expect(page.locator("#step-2 .number")).to_be_focused()
+
+
+def test_without_javascript_all_can_be_read_and_a_page_of_what_runs_loads_itself_again(site: Stack, tabs: Tabs) -> None:
+    folder = site.project.add_task("plain", "visit wait:end pass")
+    failed = add_run(site.project, "plain", shopping(passes=False), "FAILED")
+    run = site.post("plain")
+    tabs.context(java_script_enabled=False)
+    site.wait_state(run, "RUNNING")
+    page, workers = tabs.open(f"/ui/runs/{run}"), tabs.open("/ui/workers")
+    expect(page.locator("#head .state")).to_contain_text("running")
+    expect(workers.locator("#workers")).to_contain_text("alive")
+    expect(workers.locator("#workers")).to_contain_text("plain")
+    (folder / "end").touch()  # now the two load themselves, while the others are read
+
+    other = tabs.open("/?test_case_id=plain")
+    expect(other.locator(f"#run-{failed}")).to_contain_text("failed")
+    expect(other.get_by_role("button", name="Rerun")).to_have_count(0)  # it would do nothing
+    other.locator(f"#run-{failed} a").click()
+    expect(other.locator("#result")).to_contain_text("The cart is empty")
+    expect(other.locator("#step-2")).to_contain_text("Put the thing into the cart")
+    assert is_seen(other.get_by_alt_text("This run, at the failure"))
+    assert other.locator("noscript").count() == 0, "nothing changes any more"
+    other.get_by_role("link", name="Tasks").click()
+    other.get_by_role("link", name="plain").click()
+    expect(other.locator("#task")).to_contain_text("Health")
+    other.get_by_role("link", name="REST").wait_for()
+
+    expect(page.locator("#head .state")).to_contain_text("passed")
+    expect(page.locator("#step-2")).to_contain_text("All is well")
+    expect(workers.locator("#workers")).not_to_contain_text("plain")
