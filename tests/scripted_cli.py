@@ -55,7 +55,11 @@ class Writer:
     def act(self, kind: str, parameters: dict[str, Any], status: str, **more: Any) -> None:
         number = len(self.actions)
         self.thoughts[f"t{number}"] = {"evaluation_previous_goal": "", "memory": "", "next_goal": f"goal {number}"}
-        self.actions[f"action_{number}"] = {"brain_state_id": f"t{number}", "action": {kind: parameters, "wait": None}, **more}
+        self.actions[f"action_{number}"] = {
+            "brain_state_id": f"t{number}",
+            "action": {kind: parameters, "wait": None},
+            **more,
+        }
         self.write(status)
 
     def write(self, status: str) -> None:

@@ -1,4 +1,5 @@
 // Buttons: `data-post` calls the REST API, `data-copy` copies a text.
+export const NO_ANSWER = "The server did not answer. Is it running?";
 const message = document.getElementById("message");
 
 export function say(text) {
@@ -18,7 +19,7 @@ async function post(button) {
     if (button.dataset.then === "run") location.assign(`/ui/runs/${answer.id}`);
     else if (button.dataset.then) location.assign(button.dataset.then);
   } catch {
-    say("The server did not answer. Is it running?");
+    say(NO_ANSWER);
   } finally {
     button.ariaDisabled = null;
   }

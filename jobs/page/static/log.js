@@ -1,4 +1,6 @@
 // The log: earlier lines on demand, what is new as it comes, a search, and a link per line: its offset in bytes.
+import { NO_ANSWER, say } from "./actions.js";
+
 const CHUNK_BYTES = 256 * 1024;
 const SEARCHED_BYTES = 32 * 1024 * 1024;
 const POLL_MILLISECONDS = 2000;
@@ -58,8 +60,13 @@ export function startLog() {
   }
 
   async function read(from, to) {
-    const response = await fetch(url, { headers: { Range: `bytes=${from}-${to - 1}` } });
-    return response.ok ? new Uint8Array(await response.arrayBuffer()) : new Uint8Array();
+    try {
+      const response = await fetch(url, { headers: { Range: `bytes=${from}-${to - 1}` } });
+      if (response.ok) return new Uint8Array(await response.arrayBuffer());
+    } catch {
+      say(NO_ANSWER);
+    }
+    return new Uint8Array();
   }
 
   // Earlier lines, as many as are in so many bytes; the first of them may be cut unless the log begins there.
@@ -138,7 +145,7 @@ export function startLog() {
   });
   earlier.hidden = start === 0;
   earlier.addEventListener("click", () => readEarlier());
-  following.addEventListener("change", () => following.checked && readNewer());
+  following.addEventListener("change", () => following.checked && poll());
   addEventListener("hashchange", onHash);
   list.scrollTop = list.scrollHeight;
   onHash();

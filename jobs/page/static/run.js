@@ -1,4 +1,5 @@
 // A run: its steps, its filmstrip and the picture are in step. Keys: j and k, or the arrows.
+import { NO_ANSWER, say } from "./actions.js";
 import { put } from "./live.js";
 
 export function startRun() {
@@ -48,8 +49,23 @@ export function startRun() {
   async function more() {
     const link = document.querySelector("#more [data-more]");
     if (!link) return;
-    const response = await fetch(link.dataset.more);
-    if (response.ok) put(await response.json());
+    try {
+      const response = await fetch(link.dataset.more);
+      if (response.ok) put(await response.json());
+    } catch {
+      say(NO_ANSWER);
+    }
+  }
+
+  // What comes live counts from the first steps of the page, and not from those that were asked for since.
+  function countMore() {
+    const link = document.querySelector("#more [data-more]");
+    const last = numbers().at(-1);
+    const left = document.getElementById("more").dataset.total - last;
+    if (!link) return;
+    link.dataset.more = link.dataset.more.replace(/\d+$/, last + 1);
+    link.textContent = `${left} more steps →`;
+    if (left <= 0) link.remove();
   }
 
   function onHash() {
@@ -62,17 +78,17 @@ export function startRun() {
     const all = numbers();
     const at = chosen === null ? (by > 0 ? -1 : all.length) : all.indexOf(chosen);
     const next = all[at + by] ?? (by > 0 && document.querySelector("#more [data-more]") ? chosen + 1 : undefined);
-    if (next === undefined) return;
+    if (next === undefined) return false;
     history.replaceState(null, "", `#step-${next}`);
     choose(next);
+    return true;
   }
 
   const KEYS = { j: 1, k: -1, ArrowDown: 1, ArrowUp: -1, ArrowRight: 1, ArrowLeft: -1 };
   document.addEventListener("keydown", (event) => {
     const inField = event.target.closest("input, select, textarea, video, .log");
     if (inField || event.ctrlKey || event.metaKey || event.altKey || !(event.key in KEYS)) return;
-    event.preventDefault();
-    go(KEYS[event.key]);
+    if (go(KEYS[event.key])) event.preventDefault();
   });
   document.addEventListener("click", (event) => {
     const link = event.target.closest("#more [data-more]");
@@ -85,6 +101,7 @@ export function startRun() {
 
   return {
     onChange() {
+      countMore();
       document.title = document.title.replace(/^\S+/, document.querySelector("#head .icon").textContent);
       if (chosen !== null) return show(chosen);
       const newest = document.querySelector("#film > li:last-child");

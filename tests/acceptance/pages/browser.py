@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -22,7 +21,8 @@ from playwright.sync_api import (
     expect,
 )
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+from tests.chromium import find_chromium
+
 SECONDS = 15.0  # for which a page may take to show something
 COLOURS: tuple[Any, ...] = ("light", "dark")
 NARROW, WIDE = 375, 1280
@@ -31,12 +31,13 @@ NOTE_VIOLATIONS = """addEventListener("securitypolicyviolation", (event) =>
 expect.set_options(timeout=SECONDS * 1000)
 
 
-def find_chromium() -> str:
-    """The path of Chromium. Skips the test where there is none; on the machine that decides it fails."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
+def need_chromium() -> None:
+    """Skip the test where there is no Chromium; on the machine that decides it fails."""
+    found = find_chromium()
     if found is None and (os.environ.get("CI") or os.environ.get("REQUIRE_BROWSER")):
         pytest.fail("There must be a Chromium where CI or REQUIRE_BROWSER is set, got none.")
-    return found or pytest.skip("There is no Chromium, so no page is looked at.")
+    if found is None:
+        pytest.skip("There is no Chromium, so no page is looked at.")
 
 
 class Tabs:

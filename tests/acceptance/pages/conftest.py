@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from tests.acceptance.pages.browser import Tabs, find_chromium
+from tests.acceptance.pages.browser import Tabs, need_chromium
+from tests.chromium import open_browser
 from tests.project import Project
 from tests.stack import Stack
 
@@ -15,12 +16,9 @@ from tests.stack import Stack
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Chromium."""
-    path = find_chromium()
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+    need_chromium()
+    with open_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="package")
