@@ -1,7 +1,10 @@
 """The steps of a run: list, filmstrip, picture and hash go together, however many steps there are."""
 
+import json
+
 from playwright.sync_api import Page, expect
 
+from runner.files import replace_file
 from tests.acceptance.pages.browser import Tabs, is_seen, is_untouched, mark
 from tests.acceptance.pages.history import Step, add_run
 from tests.stack import Stack
@@ -89,3 +92,21 @@ def test_of_thousands_of_steps_the_first_are_shown_and_the_others_on_demand(site
     assert other.evaluate("document.activeElement !== document.body"), "although the link is gone"
     other.goto(f"{tabs.base}/ui/runs/{run}#step-{MANY + 1}")
     expect(other.locator("#steps [aria-current]")).to_have_count(0)
+
+
+def test_what_comes_live_does_not_hide_what_was_asked_for(site: Stack, tabs: Tabs) -> None:
+    folder = site.project.add_task("growing")
+    run = add_run(site.project, "growing", [Step(f"Do {n}") for n in range(1, 251)], "PENDING", age=0)
+    page = tabs.open(f"/ui/runs/{run}")
+    page.get_by_role("link", name="50 more steps").click()
+    expect(page.locator(".step")).to_have_count(250)
+    (path,) = (folder / "traversals").glob(f"*_{run}.json")
+    document = json.loads(path.read_bytes())
+    document["brain_states"]["t250"] = {**document["brain_states"]["t249"], "next_goal": "One more"}
+    replace_file(path, json.dumps(document).encode())
+    page.get_by_role("link", name="1 more steps").click()
+    expect(page.locator("#step-251")).to_contain_text("One more")
+    expect(page.locator(".step")).to_have_count(251)
+    expect(page.locator("#more a")).to_have_count(0)
+    replace_file(path, json.dumps({**document, "status": "SUCCESSFUL"}).encode())
+    expect(page.locator("#head")).to_contain_text("passed")
