@@ -107,8 +107,9 @@ async def watch_runs(request: Request) -> Response:
     return await stream_parts(request, EVERY_RUN, read)
 
 
-async def read_parts(found: Services, filters: Filters, until: datetime, watched: Iterable[RunId]) -> Parts:
-    """The parts of the page that change. New are the runs that were accepted at `until` or later."""
+async def read_parts(found: Services, filters: Filters, until: datetime, watched: Sequence[RunId]) -> Parts:
+    """The parts of the page that change. New are the runs that were accepted at `until` or later. The row of a run that
+    was deleted is hidden."""
     newer = msgspec.structs.replace(filters.query, since=until, until=None, page=1, page_size=1)
     count = (await read_page(found, newer, filters.labels)).total_count
     notice, documents = await asyncio.gather(read_notice(found), read_runs(found, watched))
@@ -116,6 +117,7 @@ async def read_parts(found: Services, filters: Filters, until: datetime, watched
     return {
         **notice,
         "new": new,
+        **{f"run-{run_id}": element("runs_parts.html", "deleted", run_id) for run_id in watched},
         **await to_thread.run_sync(render_rows, found, documents),
     }
 

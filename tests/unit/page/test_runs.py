@@ -7,6 +7,7 @@ import pytest
 
 from jobs.page.report import STATIC_FOLDER
 from jobs.page.templates import CONTENT_POLICY
+from runner.errors import NoSuchRun
 from tests.unit.fake_stack import FakeStack
 from tests.unit.page.pages import Page, get_page
 from tests.unit.runs import by_hand
@@ -166,3 +167,14 @@ def test_pages_are_sent_compressed_to_who_can_read_that(history: FakeStack) -> N
         assert answer.headers["content-encoding"] == "gzip"
         assert int(answer.headers["content-length"]) < 5000
     assert "content-encoding" not in history.client.get("/", headers={"Accept-Encoding": "identity"}).headers
+
+
+def test_a_run_that_was_deleted_meanwhile_is_hidden(buy: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = buy.post("buy").json()["id"]
+
+    async def get(run_id: str) -> None:
+        raise NoSuchRun(run_id)
+
+    monkeypatch.setattr(buy.services.reader, "get", get)
+    (row,) = get_page(buy, "/").all("tr", id=f"run-{run_id}")
+    assert "hidden" in row
