@@ -5,7 +5,7 @@ Nothing of it is in memory as a whole: texts are sent as they are rendered, pict
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Annotated, Literal, NamedTuple
 from anyio import to_thread
 from markupsafe import Markup
 from msgspec import Meta, Struct
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -70,6 +71,7 @@ async def get_report(request: Request) -> Response:
         return Response(media_type=HTML, headers=headers)
     wanted = in_order_of_need(run, steps, passed, images)
     pictures = await to_thread.run_sync(choose, root, wanted, found.settings.report_max_mb * MB)
+    contents = {name: picture_content(root, path) for path, name in pictures.names.items()}
     text = render_stream(
         "report.html",
         run=run,
@@ -77,13 +79,14 @@ async def get_report(request: Request) -> Response:
         log=await to_thread.run_sync(last_lines, found.reader, run.id),
         steps=steps,
         pictures=pictures,
-        contents={name: picture_content(root, path) for path, name in pictures.names.items()},
+        contents=contents,
         script=Markup(script),  # noqa: S704 (these two are files of ours)
         style=Markup(style),  # noqa: S704
         policy=policy,
         made_at=datetime.now(UTC),
     )
-    return StreamingResponse(blocks(text), media_type=HTML, headers=headers)
+    end = BackgroundTask(close_all, contents.values())  # also when the client leaves in the middle
+    return StreamingResponse(blocks(text), media_type=HTML, headers=headers, background=end)
 
 
 def in_order_of_need(run: RunDocument, steps: list[Step], passed: Passed | None, images: str) -> list[str]:
@@ -123,7 +126,7 @@ def open_picture(root: Path, path: str) -> Media:
     return open_media(root, task, folder, rest)
 
 
-def picture_content(root: Path, path: str) -> Iterator[str]:
+def picture_content(root: Path, path: str) -> Generator[str, None, None]:
     """The picture as a `data:` URL, in parts; the part of it that can be read."""
     with suppress(NotFound, OSError):
         media = open_picture(root, path)
@@ -131,6 +134,12 @@ def picture_content(root: Path, path: str) -> Iterator[str]:
             yield f"data:{media.type};base64,"
             for start in range(0, media.size, PICTURE_BLOCK):  # a file that grows meanwhile does not make it longer
                 yield base64.b64encode(file.read(min(PICTURE_BLOCK, media.size - start))).decode()
+
+
+def close_all(contents: Iterable[Generator[str, None, None]]) -> None:
+    """Close the files that these still have open."""
+    for content in contents:
+        content.close()
 
 
 def blocks(pieces: Iterable[str]) -> Iterator[bytes]:

@@ -1,11 +1,15 @@
 """A run as one file."""
 
+import asyncio
 import base64
+import gc
 import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from jobs.page.report import blocks, choose, picture_content
@@ -145,3 +149,28 @@ def test_pieces_are_joined_but_never_all_of_them() -> None:
     assert b"".join(found).decode() == "".join(pieces)
     assert 2 < len(found) < 5
     assert [*blocks(["\ud800"])] == [b"?"]
+
+
+def test_a_client_that_leaves_in_the_middle_leaves_no_picture_open(buy: FakeStack, failed: str) -> None:
+    (buy.settings.tasks_root / "buy" / "screenshots" / "run" / "003_go_to_url.png").write_bytes(bytes(1_000_000))
+    path, has_come = f"/test-runs/{failed}/report.html", asyncio.Event()
+    headers = [(b"host", b"127.0.0.1:8000")]
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": headers}
+
+    async def receive() -> Any:
+        await has_come.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if b"AAAAAAAA" in message.get("body", b""):
+            has_come.set()
+            await asyncio.sleep(60)
+
+    portal = buy.client.portal
+    assert portal is not None
+    gc.disable()
+    try:
+        portal.call(buy.client.app, scope, receive, send)
+        assert [file.path for file in psutil.Process().open_files() if file.path.endswith(".png")] == []
+    finally:
+        gc.enable()
