@@ -75,9 +75,9 @@ def _time(text: str) -> datetime | None:
     """RQ's time, which is UTC, with and without saying so."""
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):  # the first day that there is, in the east
         return None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found
 
 
 def _number(text: str) -> int:

@@ -57,3 +57,8 @@ def test_what_redis_has_of_a_worker_may_be_anything(buy: FakeStack) -> None:
     assert "0 done" in page.text
     assert len(page.html) < 10_000
     assert len(page.all("script")) == 1
+
+
+def test_a_time_of_a_worker_that_is_none_in_utc_is_not_shown(buy: FakeStack) -> None:
+    add_worker(buy, "waits", None, birth="0001-01-01T00:00:00+14:00")
+    assert "– 3 done" in get_page(buy, "/ui/workers").text
