@@ -60,7 +60,7 @@ async def get_report(request: Request) -> Response:
     images, found = parse_query(ReportQuery, request.query_params).images, services(request)
     run, root = await read_existing(found, request.path_params["run_id"]), found.settings.tasks_root
     passed = await read_passed(found, run) if images != "none" else None
-    steps, script, style = run_steps(run), read_static("report.js"), read_static("style.css")
+    script, style = read_static("report.js"), read_static("style.css")
     policy = content_policy(script, style)
     headers = {
         **HEADERS,
@@ -69,6 +69,7 @@ async def get_report(request: Request) -> Response:
     }
     if request.method == "HEAD":
         return Response(media_type=HTML, headers=headers)
+    steps = await to_thread.run_sync(run_steps, run)
     wanted = in_order_of_need(run, steps, passed, images)
     pictures = await to_thread.run_sync(choose, root, wanted, found.settings.report_max_mb * MB)
     contents = {name: picture_content(root, path) for path, name in pictures.names.items()}

@@ -13,7 +13,7 @@ from jobs.api.responses import JSONResponse, services
 from jobs.page.live import Parts, as_document, read_notice, stream_parts
 from jobs.page.log_lines import last_lines
 from jobs.page.runs import read_run
-from jobs.page.steps import SHOWN, Window, first_of_page, run_steps, same_picture
+from jobs.page.steps import SHOWN, Window, first_of_page, last_picture, run_steps, same_picture
 from jobs.page.templates import element, page
 from jobs.run.document import RunDocument
 from jobs.services import Services
@@ -149,7 +149,7 @@ def first_picture(document: RunDocument) -> str | None:
     """The picture that is seen before another one is chosen: that of the failure, else the last one."""
     if document.failure and document.failure.screenshot:
         return document.failure.screenshot
-    return next((step.picture for step in reversed(run_steps(document)) if step.picture), None)
+    return next(filter(None, map(last_picture, reversed(document.brain_states))), None)
 
 
 def run_recordings(found: Services, document: RunDocument) -> list[str]:

@@ -65,7 +65,7 @@ def run_steps(document: RunDocument, start: int = 1, end: int | None = None) -> 
                 failed=any(action.history_element_state == "FAILED" for action in state.history_elements),
                 evaluation=states[index + 1].evaluation_previous_goal if index + 1 < len(states) else "",
                 seconds=(taken - before).total_seconds() if taken and before and taken > before else None,
-                picture=_picture(state),
+                picture=last_picture(state),
             )
         )
     return steps
@@ -104,6 +104,11 @@ def pictures(steps: Sequence[Step]) -> list[tuple[int, str]]:
     ]
 
 
+def last_picture(state: BrainStateDocument) -> str | None:
+    """The path of the last picture of this step."""
+    return next((one.screenshot for one in reversed(state.history_elements) if one.screenshot), None)
+
+
 def _actions(document: RunDocument) -> Iterator[tuple[int, HistoryElement, str | None]]:
     """All actions, with the numbers of their steps, and the address of the last page that was opened by then."""
     url = None
@@ -114,12 +119,8 @@ def _actions(document: RunDocument) -> Iterator[tuple[int, HistoryElement, str |
             yield number, element, url
 
 
-def _picture(state: BrainStateDocument) -> str | None:
-    return next((one.screenshot for one in reversed(state.history_elements) if one.screenshot), None)
-
-
 def _taken_at(state: BrainStateDocument) -> datetime | None:
-    found = TAKEN_AT.search(_picture(state) or "")
+    found = TAKEN_AT.search(last_picture(state) or "")
     try:
         return datetime.strptime(found[1], "%Y%m%d_%H%M%S") if found else None
     except ValueError:
