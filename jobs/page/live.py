@@ -18,6 +18,7 @@ from jobs.queue.heartbeat import count_living_workers
 from jobs.queue.places import COUNT_SECONDS
 from jobs.services import Services
 from jobs.status.cache import RenderedJSON, render_json
+from runner.errors import NotFound
 
 Parts = Mapping[str, str]
 """Elements by their IDs, in the order of the page."""
@@ -40,10 +41,20 @@ async def read_notice(services: Services) -> Parts:
 async def stream_parts(request: Request, run_id: str | None, read: Callable[[], Awaitable[RenderedJSON]]) -> Response:
     """Server-sent events with the parts that `read` returns: those that differ from the ones before.
 
-    `version` in the query names the parts that the page shows already, as `Last-Event-ID` does.
+    `version` in the query names the parts that the page shows already, as `Last-Event-ID` does. If they are of
+    something that was deleted, the last event says so; without it, `NotFound` is raised.
     """
     seen = last_event(request) or request.query_params.get("version")
-    return await stream(request, run_id, read, seen, only_changes)
+
+    async def read_or_end() -> RenderedJSON:
+        try:
+            return await read()
+        except NotFound as error:
+            if seen is None:
+                raise
+            return as_document({"notice": element("parts.html", "deleted", str(error))}, is_final=True)
+
+    return await stream(request, run_id, read_or_end, seen, only_changes)
 
 
 async def only_changes(following: AsyncIterator[RenderedJSON | None]) -> AsyncIterator[RenderedJSON | None]:

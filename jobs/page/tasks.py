@@ -73,9 +73,9 @@ async def show_task(request: Request) -> Response:
 async def watch_task(request: Request) -> Response:
     """The changes of such a page."""
     found = services(request)
-    task = await to_thread.run_sync(found.tasks.get, request.path_params["task"])
 
     async def read() -> RenderedJSON:
+        task = await to_thread.run_sync(found.tasks.get, request.path_params["task"])
         return as_document(await read_parts(found, task))
 
     return await stream_parts(request, EVERY_RUN, read)

@@ -1,9 +1,11 @@
 """The parts of pages that change."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 
 import msgspec
+import pytest
 
 from jobs.page.live import as_document, only_changes
 from jobs.status.cache import RenderedJSON
@@ -48,3 +50,14 @@ def test_a_page_that_is_over_and_up_to_date_is_told_so(buy: FakeStack) -> None:
     assert [*parts] == ["notice", "head", "buttons", "result", "step-1", "step-2", "more"]
     for name, html in parts.items():
         assert html in page.html, name
+
+
+@pytest.mark.parametrize("page", ["runs/{run_id}", "tasks/buy"])
+def test_a_page_is_told_that_what_it_shows_was_deleted(buy: FakeStack, page: str) -> None:
+    run_id = buy.run("buy")["id"]
+    shutil.rmtree(buy.project.root / "tasks" / "buy")
+    address = f"/ui/{page.format(run_id=run_id)}/events"
+    assert buy.client.get(address).status_code == 404
+    identity, data = buy.client.get(f"{address}?version=1").text.split("\n")[:2]
+    assert "What this page shows was deleted." in msgspec.json.decode(data.removeprefix("data: "))["notice"]
+    assert buy.client.get(f"{address}?version={identity.removeprefix('id: ')}").status_code == 204
