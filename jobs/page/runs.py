@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import NamedTuple
 from urllib.parse import urlencode
 
@@ -148,10 +147,9 @@ async def read_runs(found: Services, run_ids: Iterable[str]) -> list[RunDocument
 async def read_run(found: Services, run_id: str) -> RunDocument | None:
     """The document of a run; None if it was deleted."""
     try:
-        rendered = await found.reader.get(run_id)
+        return await found.reader.document(run_id)
     except NotFound:
         return None
-    return await to_thread.run_sync(partial(msgspec.json.decode, rendered.body, type=RunDocument))
 
 
 def render_rows(found: Services, runs: Sequence[RunItem | RunDocument]) -> dict[str, Markup]:

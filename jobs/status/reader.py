@@ -15,7 +15,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from jobs.queue.job import NO_JOB, JobView, view_job
 from jobs.queue.records import check_kept, find_folder, find_task, show_record
-from jobs.run.document import newest, run_document, state_of
+from jobs.run.document import RunDocument, newest, run_document, state_of
 from jobs.run.record import RunRecord, has_final_word, record_of_file
 from jobs.run.state import JobState
 from jobs.status.cache import CacheEntry, RenderedJSON, ResponseCache, render_json
@@ -103,6 +103,7 @@ class RunReader:
         self._projection = projection
         self._cache = cache
         self._in_flight: dict[RunId, InFlight] = {}
+        self._turn = asyncio.Lock()
 
     async def get(self, run_id: str) -> RenderedJSON:
         """The document of the run as it stands now. Raises `NotFound`. Reads the disk alone while Redis is away."""
@@ -123,6 +124,12 @@ class RunReader:
         if entry is not None and known is not None and known.job == job and known.files == files:
             return entry.rendered
         return await self._make_once(checked, paths, files, job)
+
+    async def document(self, run_id: str) -> RunDocument:
+        """The same, to be looked into. One at a time is decoded: a large one takes memory, and time of all others."""
+        rendered = await self.get(run_id)
+        async with self._turn:
+            return await to_thread.run_sync(partial(msgspec.json.decode, rendered.body, type=RunDocument))
 
     def open_log(self, run_id: str) -> BinaryIO:
         """The run's log, open; empty if it is not there yet. Reads the disk. Raises `NotFound`, and `Gone` if

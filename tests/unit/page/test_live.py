@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -61,3 +62,24 @@ def test_a_page_is_told_that_what_it_shows_was_deleted(buy: FakeStack, page: str
     identity, data = buy.client.get(f"{address}?version=1").text.split("\n")[:2]
     assert "What this page shows was deleted." in msgspec.json.decode(data.removeprefix("data: "))["notice"]
     assert buy.client.get(f"{address}?version={identity.removeprefix('id: ')}").status_code == 204
+
+
+def test_large_runs_are_decoded_one_at_a_time(buy: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_ids = [buy.run("buy")["id"] for _ in range(3)]
+    at_once, most = 0, 0
+
+    async def decode(*_: Any) -> None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0)
+        at_once -= 1
+
+    async def read_all() -> None:
+        await asyncio.gather(*map(buy.services.reader.get, run_ids))
+        monkeypatch.setattr("anyio.to_thread.run_sync", decode)
+        await asyncio.gather(*map(buy.services.reader.document, run_ids))
+
+    assert buy.client.portal is not None
+    buy.client.portal.call(read_all)
+    assert most == 1
