@@ -87,7 +87,7 @@ def session_cookie(settings: Settings) -> str:
 
 def new_session(settings: Settings) -> str:
     """The value of that cookie: valid for SESSION_SECONDS, and only as long as the server has the same API_TOKEN."""
-    return _signer(settings).sign("signed in").decode()
+    return _signer(settings).sign("session").decode()
 
 
 def has_session(headers: Headers, settings: Settings) -> bool:

@@ -80,7 +80,7 @@ async def read_body(request: Request, expected: str = JSONResponse.media_type) -
     async for chunk in request.stream():
         body += chunk
         if len(body) > BODY_BYTES:
-            raise BodyTooLarge(f"The body must be empty or an object, got more than {BODY_BYTES} bytes.")
+            raise BodyTooLarge(f"The body must be at most {BODY_BYTES} bytes, got more.")
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if body and media_type != expected:
         raise BodyNotRead(f"The body must be empty or {expected}, got the type '{printable(media_type)}'.")

@@ -36,7 +36,7 @@ def duration_plot(durations: Sequence[tuple[str, float]], levels: dict[str, floa
         return None
     known = {name: level for name, level in levels.items() if level is not None}
     top = max([seconds for _, seconds in durations] + [*known.values()]) * 1.1 or 1.0
-    step = WIDTH / max(len(durations), 1)
+    step = WIDTH / len(durations)
     points = [
         Point(round((n + 0.5) * step, 1), _height(seconds, top), run_id, seconds)
         for n, (run_id, seconds) in enumerate(durations)

@@ -1,6 +1,6 @@
 """A run as one HTML file, which needs no server and no other file: texts first, then its pictures as data.
 
-Nothing of it is in memory as a whole: texts are sent as they are rendered, pictures as they are read.
+Of its pictures nothing is in memory as a whole: they are sent as they are read.
 """
 
 import base64

@@ -16,7 +16,7 @@ from jobs.page.report import STATIC_FOLDER
 from jobs.page.run import show_run, show_steps, watch_run
 from jobs.page.runs import show_runs, watch_runs
 from jobs.page.sign_in import show_sign_in, sign_in, sign_out
-from jobs.page.tasks import show_task, show_tasks, watch_task
+from jobs.page.tasks import show_task, show_tasks, watch_task, watch_tasks
 from jobs.page.templates import page_or_error
 from jobs.page.workers import show_workers, watch_workers
 from runner.errors import NotFound, printable
@@ -31,11 +31,12 @@ PAGES: Mapping[str, Callable[[Request], Awaitable[Response]]] = {
     SIGN_IN: show_sign_in,
 }
 STREAMS: Mapping[str, Callable[[Request], Awaitable[Response]]] = {
-    "/ui/runs/events": watch_runs,
-    "/ui/runs/{run_id}/events": watch_run,
+    "/ui/events/runs": watch_runs,
+    "/ui/events/runs/{run_id}": watch_run,
+    "/ui/events/tasks": watch_tasks,
+    "/ui/events/tasks/{task}": watch_task,
+    "/ui/events/workers": watch_workers,
     "/ui/runs/{run_id}/steps": show_steps,
-    "/ui/tasks/{task}/events": watch_task,
-    "/ui/workers/events": watch_workers,
 }
 GZIP = Middleware(GZipMiddleware, compresslevel=1)  # no page has a secret that its length could give away
 

@@ -1,5 +1,6 @@
 """The page of one run, and its changes."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from anyio import to_thread
@@ -9,12 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.api.parameters import parse_query
-from jobs.api.responses import JSONResponse, services
+from jobs.api.responses import RenderedResponse, services
 from jobs.page.live import Parts, as_document, read_notice, stream_parts
 from jobs.page.log_lines import last_lines
 from jobs.page.runs import read_run
-from jobs.page.steps import SHOWN, Window, first_of_page, last_picture, run_steps, same_picture
-from jobs.page.templates import element, page
+from jobs.page.steps import Window, first_of_page, last_picture, run_steps, same_picture
+from jobs.page.templates import HEADERS, element, page
 from jobs.run.document import RunDocument
 from jobs.services import Services
 from jobs.status.cache import RenderedJSON
@@ -49,13 +50,11 @@ async def show_run(request: Request) -> Response:
         "run.html",
         run=document,
         parts=parts,
-        steps=run_steps(document, start, start + SHOWN - 1),
         start=start,
         picture=first_picture(document),
-        videos=await to_thread.run_sync(run_recordings, found, document),
         log=await to_thread.run_sync(last_lines, found.reader, run_id),
         curl=curl(found, document),
-        live="" if document.current_state.is_final else f"/ui/runs/{run_id}/events?start={start}",
+        live="" if document.current_state.is_final else f"/ui/events/runs/{run_id}?start={start}",
         version=as_document(parts).id,
     )
 
@@ -77,7 +76,7 @@ async def show_steps(request: Request) -> Response:
     found, run_id, start = asked_for(request)
     document = await read_existing(found, run_id)
     parts = await to_thread.run_sync(render_steps, document, start)
-    return JSONResponse({name: str(part) for name, part in parts.items()})
+    return RenderedResponse(as_document(parts).body, headers=HEADERS)
 
 
 def asked_for(request: Request) -> tuple[Services, str, int]:
@@ -97,9 +96,10 @@ async def read_existing(found: Services, run_id: str) -> RunDocument:
 async def read_parts(found: Services, document: RunDocument, start: int) -> Parts:
     """The parts of the page that change."""
     passed = await read_passed(found, document)
+    videos = await to_thread.run_sync(run_recordings, found, document)
     return {
         **await read_notice(found),
-        **await to_thread.run_sync(render_head, document, passed),
+        **await to_thread.run_sync(render_head, document, passed, videos),
         **await to_thread.run_sync(render_steps, document, start),
     }
 
@@ -115,12 +115,13 @@ async def read_passed(found: Services, document: RunDocument) -> Passed | None:
     return Passed(other.id, *picture) if other and picture else None
 
 
-def render_head(document: RunDocument, passed: Passed | None) -> dict[str, Markup]:
+def render_head(document: RunDocument, passed: Passed | None, videos: Sequence[str]) -> dict[str, Markup]:
     """The parts that tell of the run as a whole."""
     return {
         "head": element(TEMPLATE, "head", document),
         "buttons": element(TEMPLATE, "buttons", document),
         "result": element(TEMPLATE, "result", document, passed, failed_step_url(document)),
+        "recordings": element(TEMPLATE, "recordings", videos),
         "timing": element(TEMPLATE, "timing", document),
     }
 

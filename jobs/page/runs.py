@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 from urllib.parse import urlencode
 
 import msgspec
 from anyio import to_thread
 from markupsafe import Markup
+from msgspec import Meta, Struct
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
@@ -38,6 +39,23 @@ class Rows(NamedTuple):
 
     page: RunPage
     over: Mapping[str, str]
+
+
+class Shown(NamedTuple):
+    """What a page shows that is followed."""
+
+    until: datetime
+    """Its runs were accepted before."""
+    total: int
+    """How many runs passed its filters."""
+    watched: Sequence[RunId]
+    """Those of its runs that are not over."""
+
+
+class ShownQuery(Struct, frozen=True):
+    """How many runs passed the filters of a page."""
+
+    total: Annotated[int, Meta(ge=0, le=10**12, description="an integer from 0")] = 0
 
 
 class Filters(NamedTuple):
@@ -73,10 +91,12 @@ async def show_runs(request: Request) -> Response:
     """The runs that pass the filters, a page of them."""
     found, filters = services(request), parse_filters(request.query_params)
     runs, over = await read_rows(found, filters)
-    until = filters.query.until or (runs.items[0].queued_at + INSTANT if runs.items else BEGINNING)
+    newest = runs.items[0].queued_at + INSTANT if runs.items else BEGINNING
+    until = filters.query.until or min(newest, datetime.now(UTC))
     watched = [RunId(run.id) for run in runs.items if not run.current_state.is_final]
-    parts = await read_parts(found, filters, until, watched)
-    live = filters.url(until=until.isoformat(), runs=",".join(watched))
+    shown = Shown(until, runs.total_count, watched)
+    parts = await read_parts(found, filters, shown)
+    live = filters.url(until=until.isoformat(), total=shown.total, runs=",".join(watched))
     return await page(
         request,
         "runs.html",
@@ -87,7 +107,7 @@ async def show_runs(request: Request) -> Response:
         page_url=lambda number: f"/?{filters.url(page=number, until=until.isoformat())}",
         tasks=found.tasks.names(MOST_TASKS),
         first=None if runs.items else found.tasks.first(),
-        live=f"/ui/runs/events?{live}",
+        live=f"/ui/events/runs?{live}",
         is_moving=bool(watched),
         version=as_document(parts).id,
     )
@@ -98,27 +118,34 @@ async def watch_runs(request: Request) -> Response:
     found, filters = services(request), parse_filters(request.query_params)
     texts = request.query_params.get("runs", "").split(",")[:PAGE_SIZE]
     watched = [run_id for text in texts if (run_id := parse_run_id(text))]
-    until = filters.query.until or BEGINNING
+    total = parse_query(ShownQuery, request.query_params).total
+    shown = Shown(filters.query.until or BEGINNING, total, watched)
 
     async def read() -> RenderedJSON:
-        return as_document(await read_parts(found, filters, until, watched))
+        return as_document(await read_parts(found, filters, shown))
 
     return await stream_parts(request, EVERY_RUN, read)
 
 
-async def read_parts(found: Services, filters: Filters, until: datetime, watched: Sequence[RunId]) -> Parts:
-    """The parts of the page that change. New are the runs that were accepted at `until` or later. The row of a run that
-    was deleted is hidden."""
-    newer = msgspec.structs.replace(filters.query, since=until, until=None, page=1, page_size=1)
-    count = (await read_page(found, newer, filters.labels)).total_count
-    notice, documents = await asyncio.gather(read_notice(found), read_runs(found, watched))
-    new = element("runs_parts.html", "new_runs", count, filters.url())
+async def read_parts(found: Services, filters: Filters, shown: Shown) -> Parts:
+    """The parts of the page that change. The row of a run that was deleted is hidden."""
+    count = await count_new(found, filters, shown)
+    notice, documents = await asyncio.gather(read_notice(found), read_runs(found, shown.watched))
     return {
         **notice,
-        "new": new,
-        **{f"run-{run_id}": element("runs_parts.html", "deleted", run_id) for run_id in watched},
+        "new": element("runs_parts.html", "new_runs", count, filters.url()),
+        **{f"run-{run_id}": element("runs_parts.html", "deleted", run_id) for run_id in shown.watched},
         **await to_thread.run_sync(render_rows, found, documents),
     }
+
+
+async def count_new(found: Services, filters: Filters, shown: Shown) -> int:
+    """How many runs pass the filters that were not in the list when the page was made: those that were accepted since;
+    or, if these are more, as many as the list has grown (an old run may come to pass a filter, or be made by hand)."""
+    every = msgspec.structs.replace(filters.query, until=None, page=1, page_size=1)
+    newer = msgspec.structs.replace(every, since=shown.until)
+    total, later = [(await read_page(found, query, filters.labels)).total_count for query in (every, newer)]
+    return max(later, total - shown.total)
 
 
 async def read_page(found: Services, query: RunListQuery, labels: Labels = ()) -> RunPage:

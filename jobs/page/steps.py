@@ -91,7 +91,7 @@ def same_picture(failed: RunDocument, passed: RunDocument) -> tuple[int, str] | 
 
 def action_kind(element: HistoryElement) -> str:
     """Bugninja's name for the action."""
-    return next(iter(element.action), "unknown")
+    return next(iter(element.action))
 
 
 def pictures(steps: Sequence[Step]) -> list[tuple[int, str]]:
@@ -114,7 +114,7 @@ def _actions(document: RunDocument) -> Iterator[tuple[int, HistoryElement, str |
     url = None
     for number, state in enumerate(document.brain_states, 1):
         for element in state.history_elements:
-            opened = element.action[action_kind(element)].get("url") if element.action else None
+            opened = element.action[action_kind(element)].get("url")
             url = str(opened) if opened is not None else url
             yield number, element, url
 

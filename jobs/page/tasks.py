@@ -1,5 +1,6 @@
 """The pages of all tasks, and of one."""
 
+from collections.abc import Collection, Mapping
 from functools import partial
 from urllib.parse import urlencode
 
@@ -40,25 +41,48 @@ class TasksQuery(Struct, frozen=True):
 async def show_tasks(request: Request) -> Response:
     """How all tasks do, the worst first."""
     query, found = parse_query(TasksQuery, request.query_params), services(request)
-    notice = await read_notice(found)
+    names = await to_thread.run_sync(found.tasks.search, query.search)
+    tasks = await to_thread.run_sync(find_tasks, found, names, query)
+    parts = await read_rows(found, {task: names[task] for task in tasks.items})
     texts = {"search": query.search, "sort": query.sort, "sort_order": query.sort_order}
     return await page(
         request,
         "tasks.html",
-        notice=notice["notice"],
-        tasks=await to_thread.run_sync(read_tasks, found, query),
+        tasks=tasks,
+        parts=parts,
         query=query,
         page_url=lambda number: f"/ui/tasks?{urlencode({**texts, 'page': number})}",
+        live=f"/ui/events/tasks?{urlencode({'tasks': ','.join(tasks.items)})}",
+        version=as_document(parts).id,
     )
 
 
-def read_tasks(found: Services, query: TasksQuery) -> Page[tuple[str, TaskStatistics]]:
-    """A page of tasks, each with its name and its statistics."""
-    names = found.tasks.search(query.search)
+async def watch_tasks(request: Request) -> Response:
+    """The changes of such a page, which shows these tasks."""
+    found = services(request)
+    names = await to_thread.run_sync(found.tasks.search, "")
+    tasks = request.query_params.get("tasks", "").split(",")[:PAGE_SIZE]
+    shown = {task: names[task] for task in tasks if task in names}
+
+    async def read() -> RenderedJSON:
+        return as_document(await read_rows(found, shown))
+
+    return await stream_parts(request, EVERY_RUN, read)
+
+
+def find_tasks(found: Services, names: Collection[str], query: TasksQuery) -> Page[str]:
+    """A page of these tasks."""
     every = found.statistics.of_all(AllStatisticsQuery(sort=query.sort, sort_order=query.sort_order))
-    wanted = [(names[task.task_id], task) for task in every if task.task_id in names]
+    wanted = [task.task_id for task in every if task.task_id in names]
     items = [*part_of(wanted, query.page, PAGE_SIZE)]
     return Page(**paging(len(wanted), query.page, PAGE_SIZE), items=items)
+
+
+async def read_rows(found: Services, names: Mapping[str, str]) -> Parts:
+    """The parts of the page that change: a row for each of these tasks."""
+    every = await to_thread.run_sync(found.statistics.of_tasks, {*names})
+    rows = {f"task-{task.task_id}": element("task_parts.html", "row", names[task.task_id], task) for task in every}
+    return {**await read_notice(found), **rows}
 
 
 async def show_task(request: Request) -> Response:
@@ -66,8 +90,9 @@ async def show_task(request: Request) -> Response:
     found = services(request)
     task = await to_thread.run_sync(found.tasks.get, request.path_params["task"])
     parts = await read_parts(found, task)
-    live, version = f"/ui/tasks/{task.id}/events", as_document(parts).id
-    return await page(request, "task.html", task=task, parts=parts, live=live, version=version)
+    live, version = f"/ui/events/tasks/{task.id}", as_document(parts).id
+    is_moving = bool(task.pending_runs)
+    return await page(request, "task.html", task=task, parts=parts, live=live, is_moving=is_moving, version=version)
 
 
 async def watch_task(request: Request) -> Response:

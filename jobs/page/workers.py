@@ -33,7 +33,7 @@ async def show_workers(request: Request) -> Response:
     """Who works on what, and what waits for whom."""
     parts = await read_parts(services(request))
     version = as_document(parts).id
-    return await page(request, "workers.html", parts=parts, live="/ui/workers/events", version=version)
+    return await page(request, "workers.html", parts=parts, live="/ui/events/workers", version=version)
 
 
 async def watch_workers(request: Request) -> Response:

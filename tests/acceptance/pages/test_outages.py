@@ -43,9 +43,9 @@ def test_pages_go_on_while_redis_and_the_web_process_are_away(
     expect(page.get_by_text(BANNER)).to_have_count(0)
     expect(listing.get_by_text(BANNER)).to_have_count(0)
 
-    with page.expect_event("requestfailed", lambda request: "/events" in request.url):
+    with page.expect_event("requestfailed", lambda request: "/ui/events" in request.url):
         end(lines["web"], signal.SIGKILL)
-    with page.expect_event("requestfailed", lambda request: "/events" in request.url):  # and it tries again
+    with page.expect_event("requestfailed", lambda request: "/ui/events" in request.url):  # and it tries again
         (folder / "go").touch()
     stack.line("web")
     expect(page.locator("#step-2")).to_contain_text("goal 1")
@@ -78,15 +78,15 @@ def test_a_hidden_tab_has_no_stream_and_gets_one_when_it_is_shown(site: Stack, t
     late.goto(page.url)  # a tab that is opened in the background
     mark(page)
     expect(page.locator("#step-1")).to_be_visible()
-    wait_for(lambda: tabs.count(f"/ui/runs/{run}/events") == 2)
+    wait_for(lambda: tabs.count(f"/ui/events/runs/{run}") == 2)
     show(page, hidden=True)
     (folder / "end").touch()
     expect(other.locator("#head .state")).to_contain_text("passed")
     for one in (page, late):
         expect(one.locator("#head .state")).to_contain_text("running")  # nobody told it
-    assert tabs.count(f"/ui/runs/{run}/events") == 2
+    assert tabs.count(f"/ui/events/runs/{run}") == 2
     for n, one in enumerate((page, late), 3):
         show(one, hidden=False)
         expect(one.locator("#head .state")).to_contain_text("passed")
-        assert tabs.count(f"/ui/runs/{run}/events") == n
+        assert tabs.count(f"/ui/events/runs/{run}") == n
     assert is_untouched(page)

@@ -124,7 +124,7 @@ def test_what_cannot_be_started_is_refused_with_a_sentence(
         (b'{"labels": {"a": "\xff"}}', "application/json", 422, "The body must be a JSON object, got something else ("),
         (b"[" * 9_999, "application/json", 422, "The body must be a JSON object, got something else ("),
         (b"[]", "application/json", 422, "got something else (Expected `object | null`, got `array`)."),
-        (b" " * 70_000, "application/json", 413, "got more than 65536 bytes"),
+        (b" " * 70_000, "application/json", 413, "at most 65536 bytes, got more"),
     ],
 )
 def test_a_start_needs_no_body_and_names_what_is_wrong_with_one(

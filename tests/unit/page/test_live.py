@@ -40,7 +40,7 @@ def test_a_page_that_is_over_and_up_to_date_is_told_so(buy: FakeStack) -> None:
     run_id = buy.run("buy")["id"]
     page = get_page(buy, f"/ui/runs/{run_id}")
     ((_, body),) = [found for found in page.elements if found[0] == "body"]
-    address = f"/ui/runs/{run_id}/events"
+    address = f"/ui/events/runs/{run_id}"
     assert buy.client.get(f"{address}?version={body['data-version']}").status_code == 204
     assert buy.client.get(address, headers={"Last-Event-ID": body["data-version"]}).status_code == 204
     events = buy.client.get(address)
@@ -48,7 +48,9 @@ def test_a_page_that_is_over_and_up_to_date_is_told_so(buy: FakeStack) -> None:
     identity, data = events.text.split("\n")[:2]
     assert identity == f"id: {body['data-version']}"
     parts = msgspec.json.decode(data.removeprefix("data: "))
-    assert [*parts] == ["notice", "head", "buttons", "result", "step-1", "step-2", "more"]
+    assert [*parts] == [
+        *("notice", "head", "buttons", "result", "recordings", "timing", "step-1", "step-2", "more"),
+    ]
     for name, html in parts.items():
         assert html in page.html, name
 
@@ -57,7 +59,7 @@ def test_a_page_that_is_over_and_up_to_date_is_told_so(buy: FakeStack) -> None:
 def test_a_page_is_told_that_what_it_shows_was_deleted(buy: FakeStack, page: str) -> None:
     run_id = buy.run("buy")["id"]
     shutil.rmtree(buy.project.root / "tasks" / "buy")
-    address = f"/ui/{page.format(run_id=run_id)}/events"
+    address = f"/ui/events/{page.format(run_id=run_id)}"
     assert buy.client.get(address).status_code == 404
     identity, data = buy.client.get(f"{address}?version=1").text.split("\n")[:2]
     assert "What this page shows was deleted." in msgspec.json.decode(data.removeprefix("data: "))["notice"]

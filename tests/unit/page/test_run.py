@@ -63,7 +63,7 @@ def test_a_run_that_waits_says_for_what(buy: FakeStack) -> None:
     assert page.all("a", href=f"/ui/runs/{first}")
     assert page.posts == [f"/test-runs/{second}/stop"]
     ((_, body),) = [found for found in page.elements if found[0] == "body"]
-    assert body["data-live"] == f"/ui/runs/{second}/events?start=1"
+    assert body["data-live"] == f"/ui/events/runs/{second}?start=1"
     assert page.all("meta", http_equiv="refresh")
 
 
@@ -137,7 +137,7 @@ def test_a_pruned_run_says_that_its_files_are_gone(buy: FakeStack) -> None:
 
 def test_a_run_that_is_not_there_is_a_page_that_says_so(buy: FakeStack) -> None:
     assert "There is no run 'nothing'" in run_page(buy, "nothing", status=404).text
-    assert buy.client.get(f"/ui/runs/{by_hand('9')}/events").json()["detail"].startswith("There is no run")
+    assert buy.client.get(f"/ui/events/runs/{by_hand(str(9))}").json()["detail"].startswith("There is no run")
     assert buy.client.get(f"/ui/runs/{by_hand('9')}/steps").status_code == 404
 
 

@@ -1,16 +1,21 @@
 """The page with the list of runs."""
 
+import asyncio
 import re
+from datetime import UTC, datetime
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from starlette.datastructures import QueryParams
 
 from jobs.page.report import STATIC_FOLDER
+from jobs.page.runs import Shown, count_new, parse_filters
 from jobs.page.templates import CONTENT_POLICY
 from runner.errors import NoSuchRun
+from tests.project import PASSED, traversal_bytes
 from tests.unit.fake_stack import FakeStack
 from tests.unit.page.pages import Page, get_page
-from tests.unit.runs import by_hand
+from tests.unit.runs import by_hand, write_run
 
 
 def test_a_first_visit_says_what_to_do(buy: FakeStack) -> None:
@@ -91,12 +96,28 @@ def test_pages_do_not_shift_while_new_runs_come(history: FakeStack) -> None:
     assert "4 new" not in get_page(history, "/").text
 
 
+def test_a_run_that_comes_into_an_old_place_is_new_too(history: FakeStack) -> None:
+    page = get_page(history, "/")
+    ((_, body),) = [found for found in page.elements if found[0] == "body"]
+    shown = {name: values[0] for name, values in parse_qs(urlsplit(body["data-live"]).query).items()}
+    assert shown["total"] == "25"
+    folder = history.project.root / "tasks" / "alpha"
+    write_run(folder, "20250101_080000", by_hand("old"), traversal_bytes([PASSED], "SUCCESSFUL"))
+    write_run(folder, "99991231_080000", by_hand("far"), traversal_bytes([PASSED], "SUCCESSFUL"))
+    history.client.read_all()
+    filters, services = parse_filters(QueryParams()), history.services
+    was = Shown(datetime.fromisoformat(shown["until"]), 25, [])
+    assert asyncio.run(count_new(services, filters, was)) == 2
+    ahead = parse_qs(urlsplit(get_page(history, "/").all("body")[0]["data-live"]).query)
+    assert datetime.fromisoformat(ahead["until"][0]) <= datetime.now(UTC)
+
+
 def test_what_is_not_over_is_followed_and_nothing_else(history: FakeStack) -> None:
     page = get_page(history, "/?test_case_id=beta")
     ((_, body),) = [(tag, found) for tag, found in page.elements if tag == "body"]
     address = urlsplit(body["data-live"])
     fields = parse_qs(address.query)
-    assert address.path == "/ui/runs/events"
+    assert address.path == "/ui/events/runs"
     assert fields["test_case_id"] == ["beta"]
     assert fields["runs"] == [",".join(by_hand(number) for number in ("23", "19", "15"))]
     assert re.fullmatch("[0-9a-f]{24}", body["data-version"])

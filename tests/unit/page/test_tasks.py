@@ -30,6 +30,21 @@ def test_the_worst_task_comes_first(stack: FakeStack) -> None:
     assert "sort must be" in get_page(stack, "/ui/tasks?sort=size", 422).text
 
 
+def test_the_rows_of_a_page_are_followed_in_their_places(stack: FakeStack) -> None:
+    for task in ("good", "bad"):
+        stack.project.add_task(task, "pass")
+        write_verdicts(stack, task, "p" if task == "good" else "pfff")
+    page = get_page(stack, "/ui/tasks?sort=task")
+    ((_, body),) = [found for found in page.elements if found[0] == "body"]
+    assert body["data-live"] == "/ui/events/tasks?tasks=bad%2Cgood"
+    assert page.ids("task-") == ["task-bad", "task-good"]
+    stack.post("good")
+    waiting = get_page(stack, "/ui/tasks/good")
+    assert waiting.all("meta", http_equiv="refresh")
+    assert not get_page(stack, "/ui/tasks/bad").all("meta", http_equiv="refresh")
+    assert "1 waiting" in get_page(stack, "/ui/tasks").text
+
+
 def test_tasks_come_in_pages(stack: FakeStack) -> None:
     for number in range(51):
         stack.project.add_task(f"t{number:02}")
@@ -63,5 +78,5 @@ def test_a_task_that_never_ran_says_so_and_a_broken_one_why(stack: FakeStack) ->
     assert "It has not run yet." in get_page(stack, "/ui/tasks/buy").text
     assert "task_broken.toml" in get_page(stack, "/ui/tasks/broken").text
     assert get_page(stack, "/ui/tasks/nothing", 404)
-    assert stack.client.get("/ui/tasks/nothing/events").status_code == 404
+    assert stack.client.get("/ui/events/tasks/nothing").status_code == 404
     assert "This project has no task" not in get_page(stack, "/ui/tasks").text
