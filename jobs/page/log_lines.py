@@ -1,5 +1,6 @@
 """The end of a run's log, line by line."""
 
+from io import BytesIO
 from typing import NamedTuple
 
 from jobs.status.reader import RunReader
@@ -18,6 +19,8 @@ class LogLines(NamedTuple):
     """The offset of the first one, in bytes."""
     size: int
     """Of the whole log, in bytes."""
+    is_partial: bool
+    """Whether the last line has no end yet."""
 
 
 class LogLine(NamedTuple):
@@ -38,9 +41,10 @@ def last_lines(reader: RunReader, run_id: str) -> LogLines | None:
     except Gone:
         return None
     lines = []
-    for text in content.splitlines(keepends=True):
+    for text in BytesIO(content):
         lines.append(LogLine(start, text.decode(errors="replace").rstrip("\n")))
         start += len(text)
     is_cut = size > LOG_BYTES and len(lines) > 1
     shown = lines[is_cut:][-LINES:]
-    return LogLines(shown, shown[0].offset if shown else 0, size)
+    is_partial = bool(content) and not content.endswith(b"\n")
+    return LogLines(shown, shown[0].offset if shown else 0, size, is_partial)

@@ -23,7 +23,7 @@ from jobs.api.parameters import parse_query
 from jobs.api.responses import services
 from jobs.api.routes import Endpoint, endpoint
 from jobs.page.log_lines import last_lines
-from jobs.page.run import Passed, read_existing, read_passed
+from jobs.page.run import Passed, read_passed
 from jobs.page.steps import Step, run_steps
 from jobs.page.templates import HEADERS, render_stream
 from jobs.run.document import RunDocument
@@ -58,7 +58,7 @@ class Pictures(NamedTuple):
 async def get_report(request: Request) -> Response:
     """Show a run as one HTML file, to be mailed and opened from a disk: it needs no server and no other file."""
     images, found = parse_query(ReportQuery, request.query_params).images, services(request)
-    run, root = await read_existing(found, request.path_params["run_id"]), found.settings.tasks_root
+    run, root = await found.reader.document(request.path_params["run_id"]), found.settings.tasks_root
     passed = await read_passed(found, run) if images != "none" else None
     script, style = read_static("report.js"), read_static("style.css")
     policy = content_policy(script, style)

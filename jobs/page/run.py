@@ -19,7 +19,6 @@ from jobs.page.templates import HEADERS, element, page
 from jobs.run.document import RunDocument
 from jobs.services import Services
 from jobs.status.cache import RenderedJSON
-from runner.errors import NoSuchRun
 from runner.ids import parse_task_id
 from runner.project.media import recordings
 
@@ -43,7 +42,7 @@ class Passed(Struct, frozen=True):
 async def show_run(request: Request) -> Response:
     """A run, with its steps from `start` on."""
     found, run_id, start = asked_for(request)
-    document = await read_existing(found, run_id)
+    document = await found.reader.document(run_id)
     parts = await read_parts(found, document, start)
     return await page(
         request,
@@ -64,7 +63,7 @@ async def watch_run(request: Request) -> Response:
     found, run_id, start = asked_for(request)
 
     async def read() -> RenderedJSON:
-        document = await read_existing(found, run_id)
+        document = await found.reader.document(run_id)
         parts = await read_parts(found, document, start)
         return as_document(parts, is_final=document.current_state.is_final)
 
@@ -74,7 +73,7 @@ async def watch_run(request: Request) -> Response:
 async def show_steps(request: Request) -> Response:
     """The steps from `start` on, as parts of the page."""
     found, run_id, start = asked_for(request)
-    document = await read_existing(found, run_id)
+    document = await found.reader.document(run_id)
     parts = await to_thread.run_sync(render_steps, document, start)
     return RenderedResponse(as_document(parts).body, headers=HEADERS)
 
@@ -83,14 +82,6 @@ def asked_for(request: Request) -> tuple[Services, str, int]:
     """The services, the run and the first step that a request is about. Raises `Invalid`."""
     start = parse_query(StepsQuery, request.query_params).start
     return services(request), request.path_params["run_id"], first_of_page(start)
-
-
-async def read_existing(found: Services, run_id: str) -> RunDocument:
-    """The document of the run. Raises `NotFound`."""
-    document = await read_run(found, run_id)
-    if document is None:
-        raise NoSuchRun(run_id)
-    return document
 
 
 async def read_parts(found: Services, document: RunDocument, start: int) -> Parts:

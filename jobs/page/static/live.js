@@ -40,7 +40,7 @@ function keepOpen(old, element) {
   });
 }
 
-const isOver = () => document.querySelector("[data-final]") !== null;
+export const isOver = () => document.querySelector("[data-final]") !== null;
 
 // Follow the page's stream as long as the page is seen. One stream per page; it is opened again when it breaks off.
 export function follow(onChange) {

@@ -1,10 +1,11 @@
 // The log: earlier lines on demand, what is new as it comes, a search, and a link per line: its offset in bytes.
 import { NO_ANSWER, say } from "./actions.js";
+import { isOver } from "./live.js";
 
 const CHUNK_BYTES = 256 * 1024;
 const SEARCHED_BYTES = 32 * 1024 * 1024;
+const MOST_LINES = 20000; // that stay in the page while it follows the log
 const POLL_MILLISECONDS = 2000;
-const bytes = new TextEncoder();
 
 function lineElement(offset, text) {
   const line = document.createElement("li");
@@ -42,8 +43,7 @@ export function startLog() {
   const url = list.dataset.url;
   let start = Number(list.dataset.start);
   let end = Number(list.dataset.end);
-  let partial = false; // whether the last line had no newline when it was read
-  let found = -1;
+  let partial = "partial" in list.dataset; // whether the last line had no newline when it was read
 
   const earlier = control("button", { type: "button", textContent: "Earlier lines" });
   const following = control("input", { type: "checkbox", checked: !isOver() });
@@ -54,10 +54,6 @@ export function startLog() {
   result.setAttribute("role", "status");
   label.append(following, " follow");
   tools.prepend(search, result, label, earlier);
-
-  function isOver() {
-    return document.querySelector("[data-final]") !== null;
-  }
 
   async function read(from, to) {
     try {
@@ -97,7 +93,11 @@ export function startLog() {
     list.append(...next);
     partial = content[content.length - 1] !== 10;
     end += content.length;
-    if (following.checked) list.scrollTop = list.scrollHeight;
+    if (!following.checked) return;
+    [...list.children].slice(0, -MOST_LINES).forEach((line) => line.remove());
+    start = Number(list.firstElementChild.id.split("-")[1]);
+    earlier.hidden = start === 0;
+    list.scrollTop = list.scrollHeight;
   }
 
   async function onHash() {

@@ -104,6 +104,11 @@ def test_the_end_of_the_log_is_there_with_a_link_per_line(buy: FakeStack) -> Non
     assert "é <b>half" in page.text
     (log,) = page.all("ol", id="log")
     assert (log["data-start"], log["data-end"]) == (str(offsets[0]), str(len(content)))
+    assert "data-partial" in log
+    folder.log.write_bytes(b"a\rb\nb\n")
+    assert run_page(buy, run_id).ids("log-")[2:] == ["log-0", "log-4"]
+    (log,) = run_page(buy, run_id).all("ol", id="log")
+    assert "data-partial" not in log
 
 
 def test_of_a_log_without_lines_a_part_is_shown(buy: FakeStack) -> None:
