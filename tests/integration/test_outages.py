@@ -179,6 +179,7 @@ def test_a_machine_switched_off_in_the_middle_of_a_run(project: Project, stack: 
     (worker,) = workers
     horse = horse_of(worker.pid)
     died = time.monotonic()
+    horse.suspend()  # else it may see that its worker is gone, and end the CLI, before it is killed itself
     worker.kill()
     horse.kill()
     worker.wait(5)

@@ -1,5 +1,6 @@
 """A real Valkey, a real `rq worker`, real child processes."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -106,8 +107,11 @@ def test_whatever_the_cli_does_the_state_is_right_and_the_next_run_works(project
 
 def resident(pattern: str, stack: Stack) -> int:
     """The resident memory in bytes of the stack's processes whose command line has the pattern."""
-    ours = [process for process in stack._processes() if pattern in " ".join(process.cmdline())]
-    return sum(process.memory_info().rss for process in ours)
+    total = 0
+    for process in stack._processes():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            total += process.memory_info().rss if pattern in " ".join(process.cmdline()) else 0
+    return total
 
 
 def test_much_output_goes_to_the_log_and_memory_stays_flat(project: Project, stack: Stack) -> None:
