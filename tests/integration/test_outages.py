@@ -168,7 +168,8 @@ def horse_of(worker: int) -> psutil.Process:
 
 @pytest.mark.parametrize("restarted", [False, True])
 def test_a_machine_switched_off_in_the_middle_of_a_run(project: Project, stack: Stack, restarted: bool) -> None:
-    """Worker and work-horse are gone at once, their CLI lives on; another worker, or a new one, clears up."""
+    """A worker is gone together with its work-horse and its template, the CLI lives on; another worker, or a new one,
+    clears up."""
     if not restarted:
         stack.line("worker")
         wait_for(lambda: stack.call("GET", "/ready").body.get("workers") == 2, 15)
@@ -178,10 +179,14 @@ def test_a_machine_switched_off_in_the_middle_of_a_run(project: Project, stack: 
     workers = [process for process in stack.processes[2:] if work_horses(process.pid)]
     (worker,) = workers
     horse = horse_of(worker.pid)
+    others = psutil.Process(worker.pid).children()
+    assert horse in others
     died = time.monotonic()
-    horse.suspend()  # else it may see that its worker is gone, and end the CLI, before it is killed itself
+    for process in others:  # else they may see that the worker is gone, and end the CLI, before they are killed
+        process.suspend()
     worker.kill()
-    horse.kill()
+    for process in others:
+        process.kill()
     worker.wait(5)
     assert stack.processes_with("BUGNINJA_RUN_ID", run_id), "the CLI lives on, or this test shows nothing"
     if restarted:
