@@ -51,8 +51,8 @@ def tabs(site: Stack, new_tabs: Callable[..., Tabs]) -> Iterator[Tabs]:
     """Pages of the shared stack. A run that a test that failed has left is stopped."""
     yield new_tabs(site)
     for run in site.call("GET", "/test-runs?status=PENDING").body["items"]:
-        site.call("POST", f"/test-runs/{run['id']}/stop")
-        site.wait_final(run["id"])
+        if site.call("POST", f"/test-runs/{run['id']}/stop").status < 300:  # else it was made by hand
+            site.wait_final(run["id"])
 
 
 @pytest.fixture
