@@ -13,7 +13,6 @@ export function put(parts) {
   const focused = document.activeElement;
   const part = focused?.closest("[id]");
   const index = part ? [...part.querySelectorAll("a, button, summary")].indexOf(focused) : -1;
-  const changed = [];
   for (const html of Object.values(parts)) {
     for (const element of elementsOf(html)) {
       const old = document.getElementById(element.id);
@@ -23,14 +22,12 @@ export function put(parts) {
       } else {
         document.getElementById(element.dataset.into)?.append(element);
       }
-      changed.push(element);
     }
   }
   if (part && !part.isConnected) {
     const same = document.getElementById(part.id)?.querySelectorAll("a, button, summary")[index];
     (same ?? document.getElementById("main")).focus({ preventScroll: true });
   }
-  return changed;
 }
 
 function keepOpen(old, element) {
@@ -66,7 +63,8 @@ export function follow(onChange) {
     };
     source.onmessage = (event) => {
       version = event.lastEventId;
-      onChange(put(JSON.parse(event.data)));
+      put(JSON.parse(event.data));
+      onChange();
       if (isOver()) close();
     };
     source.onerror = () => {

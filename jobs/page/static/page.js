@@ -12,8 +12,8 @@ listen();
 startSignIn();
 const steps = startRun();
 const log = startLog();
-follow((changed) => {
+follow(() => {
   showTimes(document);
-  steps?.onChange(changed);
+  steps?.onChange();
   log?.onChange();
 });
