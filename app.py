@@ -10,10 +10,10 @@ from starlette.types import ASGIApp
 from jobs.api.errors import EXCEPTION_HANDLERS
 from jobs.api.guard import guard
 from jobs.api.routes import ENDPOINTS, describe, routes
-from jobs.api.server import make_lifespan, serve
 from jobs.page.report import REPORTS
 from jobs.page.routes import page_routes
 from jobs.queue.connection import CHECKS
+from jobs.server.server import make_lifespan, serve
 from jobs.services import Services
 from runner.errors import SettingsError
 from runner.log import configure_logging

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sized
 from datetime import datetime
 from functools import cache
 from types import NoneType
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -59,6 +59,7 @@ class RunBody(Struct, frozen=True, forbid_unknown_fields=True):
     """What a run is given when it is accepted."""
 
     labels: Labels | None = None
+    trigger: Annotated[Literal["api", "ui"], Meta(description="ui if a person starts it on a page")] = "api"
 
 
 def parse_body(content: bytes) -> RunBody:
@@ -69,8 +70,11 @@ def parse_body(content: bytes) -> RunBody:
         raise Invalid(f"The body must be a JSON object, got something else ({printable(str(error), 200)}).") from None
     if unknown := fields.keys() - RunBody.__struct_fields__:
         got = printable(", ".join(sorted(unknown)))
-        raise Invalid(f"The body must have no other field than labels, got '{got}'.")
-    return RunBody(check_labels(fields.get("labels")))
+        raise Invalid(f"The body must have no other fields than labels and trigger, got '{got}'.")
+    trigger = fields.get("trigger", "api")
+    if trigger not in ("api", "ui"):
+        raise Invalid(f"trigger must be api or ui, got '{printable(str(trigger))}'.")
+    return RunBody(check_labels(fields.get("labels")), trigger)
 
 
 def check_labels(labels: Any) -> dict[str, str] | None:

@@ -46,7 +46,7 @@ from jobs.status.lists import RunPage
 from jobs.status.metrics import MEDIA_TYPE as EXPOSITION
 from jobs.status.query import Page, PartQuery, RunListQuery, RunsOfTaskQuery, TaskListQuery
 from jobs.status.statistics import AllStatisticsQuery, FailuresQuery, StatisticsQuery
-from jobs.status.task_document import BrowserConfigDocument, BrowserTypes, ProjectDocument, SecretDocument, TaskDocument
+from jobs.status.tasks import BrowserConfigDocument, BrowserTypes, ProjectDocument, SecretDocument, TaskDocument
 from runner.project.media import MEDIA_TYPES
 from runner.settings import Settings
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from jobs.api.parameters import HealingQuery, WaitQuery, check_idempotency_key, check_labels, parse_body, parse_query
 from jobs.api.responses import API_PREFIX, JSONResponse, RenderedResponse, etag_matches, not_modified_or, services
 from jobs.queue.accept import Accepted
+from jobs.run.state import Trigger
 from jobs.status.query import Labels, RunListQuery, RunsOfTaskQuery, for_task
 from runner.errors import BodyNotRead, BodyTooLarge, Invalid, printable
 
@@ -62,7 +63,8 @@ async def accept_run(request: Request, accept: Callable[..., Accepted]) -> Respo
     200 and the run as it stands now if the same request came before with the same `Idempotency-Key`.
     """
     key = check_idempotency_key(request.headers.get("idempotency-key"))
-    accept = partial(accept, key=key, labels=parse_body(await read_body(request)).labels)
+    body = parse_body(await read_body(request))
+    accept = partial(accept, key=key, labels=body.labels, trigger=Trigger(body.trigger))
     run, is_new = await to_thread.run_sync(accept, limiter=request.app.state.accepting)
     services(request).changes.notify(run.id)
     prefix = API_PREFIX if request.url.path.startswith(f"{API_PREFIX}/") else ""

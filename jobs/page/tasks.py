@@ -23,7 +23,7 @@ from jobs.status.changes import EVERY_RUN
 from jobs.status.lists import RunPage
 from jobs.status.query import Order, Page, PageNumber, RunListQuery, Search, paging, part_of
 from jobs.status.statistics import AllStatisticsQuery, Sort
-from jobs.status.task_document import TaskDocument
+from jobs.status.tasks import TaskDocument
 
 PAGE_SIZE = 50
 SQUARES = 50  # runs of a task

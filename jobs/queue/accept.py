@@ -63,14 +63,19 @@ class RunAcceptor:
         self._queue = make_queue(redis, settings.queue_name)
 
     def start(
-        self, task_name: str, browser_config: str, key: str | None = None, labels: Labels | None = None
+        self,
+        task_name: str,
+        browser_config: str,
+        key: str | None = None,
+        labels: Labels | None = None,
+        trigger: Trigger = Trigger.API,
     ) -> Accepted:
         """Accept a run of the task by the agent."""
         request = request_text(f"start {task_name} {browser_config}", labels)
         if earlier := self._earlier(key, request):
             return earlier
         task = self._task(task_name, browser_config)
-        return self._accept(self._new_record(task, RunType.AGENTIC, labels), key, request)
+        return self._accept(self._new_record(task, RunType.AGENTIC, labels, trigger), key, request)
 
     def replay_task(
         self,
@@ -78,6 +83,7 @@ class RunAcceptor:
         browser_config: str,
         key: str | None = None,
         labels: Labels | None = None,
+        trigger: Trigger = Trigger.API,
         *,
         healing: bool,
     ) -> Accepted:
@@ -89,10 +95,16 @@ class RunAcceptor:
         original = next(self._passed_runs(task.id), None)
         if original is None:
             raise NotFound(f"Task '{task.id}' has no run that passed, so there is nothing to replay. Run it first.")
-        return self._accept(self._replay_record(task, original, labels, healing=healing), key, request)
+        return self._accept(self._replay_record(task, original, labels, trigger, healing=healing), key, request)
 
     def replay_run(
-        self, run_id: str, key: str | None = None, labels: Labels | None = None, *, healing: bool
+        self,
+        run_id: str,
+        key: str | None = None,
+        labels: Labels | None = None,
+        trigger: Trigger = Trigger.API,
+        *,
+        healing: bool,
     ) -> Accepted:
         """Accept a replay of this run, which must have passed."""
         request = request_text(f"replay run {run_id} {healing}", labels)
@@ -103,11 +115,13 @@ class RunAcceptor:
         if not self._can_be_replayed(original):
             raise NotPossible(f"Run '{original.run_id}' has not passed; only a run that passed can be replayed.")
         task = self._catalog.find(original.task_id)
-        return self._accept(self._replay_record(task, original, labels, healing=healing), key, request)
+        return self._accept(self._replay_record(task, original, labels, trigger, healing=healing), key, request)
 
-    def rerun(self, run_id: str, key: str | None = None, labels: Labels | None = None) -> Accepted:
+    def rerun(
+        self, run_id: str, key: str | None = None, labels: Labels | None = None, trigger: Trigger = Trigger.API
+    ) -> Accepted:
         """Accept the same again: a run of the same task, or a replay of the same run; with its labels, if none are
-        given."""
+        given. What started it is always called a rerun."""
         request = request_text(f"rerun {run_id}", labels)
         if earlier := self._earlier(key, request):
             return earlier
@@ -116,8 +130,7 @@ class RunAcceptor:
         if original.is_made_by_hand and original.run_type.is_replay:
             raise NotPossible(f"Run '{original.run_id}' is a replay made by hand; of which run is not known.")
         record = msgspec.structs.replace(
-            self._new_record(task, original.run_type, original.labels if labels is None else labels),
-            trigger=Trigger.RERUN,
+            self._new_record(task, original.run_type, original.labels if labels is None else labels, Trigger.RERUN),
             original_run_id=original.original_run_id,
             original_traversal_id=original.original_traversal_id,
         )
@@ -213,7 +226,7 @@ class RunAcceptor:
         reading = self._files.read_unredacted(record.task_id, record.file_id)
         return reading.traversal is not None
 
-    def _new_record(self, task: Task, run_type: RunType, labels: Labels | None) -> RunRecord:
+    def _new_record(self, task: Task, run_type: RunType, labels: Labels | None, trigger: Trigger) -> RunRecord:
         clean = self._files.redactor(task.id).text
         return RunRecord(
             run_id=new_run_id(),
@@ -222,15 +235,17 @@ class RunAcceptor:
             browser_config=browser_config(task, clean),
             run_type=run_type,
             origin=Origin.WEB_UI,
-            trigger=Trigger.API,
+            trigger=trigger,
             labels={key: clean(value) for key, value in (labels or {}).items()},
             queued_at=datetime.now(UTC),
         )
 
-    def _replay_record(self, task: Task, original: RunRecord, labels: Labels | None, *, healing: bool) -> RunRecord:
+    def _replay_record(
+        self, task: Task, original: RunRecord, labels: Labels | None, trigger: Trigger, *, healing: bool
+    ) -> RunRecord:
         run_type = RunType.REPLAY_WITH_HEALING if healing else RunType.REPLAY
         return msgspec.structs.replace(
-            self._new_record(task, run_type, labels),
+            self._new_record(task, run_type, labels, trigger),
             original_run_id=original.run_id,
             original_traversal_id=original.file_id,
         )

@@ -73,7 +73,7 @@ def enqueue(queue: Queue, record: RunRecord, settings: Settings, *, again: bool 
 def build_job(queue: Queue, record: RunRecord, settings: Settings) -> Job:
     """The run's job; nothing is sent to Redis."""
     limit = settings.runs_per_task
-    rate_limit = RateLimit(turn_key(queue, record.task_id), limit) if limit else None
+    rate_limit = RateLimit(turn_key(queue, record.turn_of), limit) if limit else None
     return queue.create_job(
         EXECUTE_RUN,
         kwargs={"task_id": record.task_id},

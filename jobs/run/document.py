@@ -58,6 +58,7 @@ class RunItem(Struct, frozen=True):
     run_type: RunType
     origin: Origin
     trigger: Trigger
+    batch_id: str | None
     labels: Mapping[str, str]
     run_gif: None
     browser_config: BrowserConfig | None
@@ -83,6 +84,7 @@ class RunDocument(Struct, frozen=True):
     run_type: RunType
     origin: Origin
     trigger: Annotated[Trigger, Meta(description="what the run was started by")]
+    batch_id: Annotated[str | None, Meta(description="the batch that it is a run of; null without one")]
     labels: Annotated[Mapping[str, str], Meta(description="what the client gave the run to find it by")]
     run_gif: str | None
     browser_config: BrowserConfig | None
@@ -149,6 +151,7 @@ def run_document(
         run_type=record.run_type,
         origin=record.origin,
         trigger=record.effective_trigger,
+        batch_id=record.batch_id,
         labels=record.labels,
         run_gif=None,
         browser_config=record.browser_config,

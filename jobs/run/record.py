@@ -15,8 +15,7 @@ from jobs.run.verdict import CliResult, Verdict, judge_file
 from runner.errors import RecordUnreadable, printable
 from runner.files import utc_time
 from runner.ids import RUN_ID_PATTERN, TASK_ID_PATTERN, RunId, TaskId
-from runner.project.traversal import Reading, Traversal
-from runner.project.traversal_name import started_at
+from runner.project.traversal import Reading, Traversal, started_at
 
 UNREADABLE = 0  # the version of what is shown in place of a record that is damaged
 UNREAD = -1  # or that could not be read just now
@@ -60,6 +59,10 @@ class RunRecord(Struct, frozen=True):
     queued_at: Time
     trigger: Trigger | None = None
     """None in a record from before there were triggers: see `effective_trigger`."""
+    batch_id: FileId | None = None
+    """The batch that it is a run of."""
+    turn: Annotated[TaskId, Meta(pattern=TASK_ID_PATTERN)] | None = None
+    """The task whose turn it takes, where that is not its own."""
     labels: Mapping[str, str] = {}
     """What the client gave the run to find it by, without secrets."""
     started_at: Time | None = None
@@ -90,6 +93,11 @@ class RunRecord(Struct, frozen=True):
     def file_id(self) -> RunId:
         """The ID in the name of the run's traversal file: as recorded, else its own."""
         return self.traversal_id or self.run_id
+
+    @property
+    def turn_of(self) -> TaskId:
+        """The task whose turn the run takes."""
+        return self.turn or self.task_id
 
     @property
     def progress(self) -> dict[str, Any]:

@@ -65,6 +65,8 @@ class Trigger(StrEnum):
     """What a run was started by."""
 
     API = "api"  #: a REST call
+    UI = "ui"  #: a person, on a page
+    BATCH = "batch"  #: as one run of a batch
     RERUN = "rerun"  #: the REST call that repeats a run
     CLI = "cli"  #: a person, by hand
 

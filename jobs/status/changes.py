@@ -25,7 +25,7 @@ from runner.errors import ProjectGone
 from runner.ids import RunId, parse_run_id, parse_task_id
 from runner.log import log_event, log_fault
 from runner.project.run_files import RunFiles
-from runner.project.traversal_name import traversal_run_id
+from runner.project.traversal import traversal_run_id
 
 TRAVERSALS = "traversals"  # the name of the folders with them
 EVERY_RUN = None  # in the place of a run's ID: changes of any run

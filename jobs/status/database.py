@@ -30,7 +30,7 @@ from runner.log import log_event
 T = TypeVar("T")
 
 SCHEMA = Path(__file__).with_name("schema.sql")
-VERSION = 1  # of the schema
+VERSION = 2  # of the schema
 OLDEST = (3, 37)  # SQLite that knows all of it
 BUSY_SECONDS = 10.0  # to wait for another process that writes; one that is stopped meanwhile must stop no other
 BUSY_POLL = 0.001  # to ask again; SQLite itself asks 10 times a second, and would not get a turn beside one who sweeps

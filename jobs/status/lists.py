@@ -36,9 +36,18 @@ SORTED = """SELECT id FROM (
         UNION ALL
         SELECT id, queued_at, group_id FROM runs WHERE id IN (SELECT value FROM json_each(:single)) AND {where})
     ORDER BY {order} LIMIT :size OFFSET :offset"""
-ORDERS = {"runs": "queued_at {0}, group_id {0}, id {0}", "labels": "labels.queued_at {0}, run {0}"}
+ORDERS = {
+    "runs": "queued_at {0}, group_id {0}, id {0}",
+    "batch": "queued_at {0}, id {0}",
+    "labels": "labels.queued_at {0}, run {0}",
+}
+TABLES = {
+    "runs": "runs INDEXED BY runs_by_time",
+    "batch": "runs INDEXED BY runs_by_batch",
+    "labels": "labels JOIN runs ON runs.id = run",
+}
 ITEMS = f"""SELECT runs.id, run_id, state, reason, queued_at, started_at, finished_at, passed_steps, failed_steps,
-        run_type, origin, trigger, labels, test_case, browser_config
+        run_type, origin, trigger, batch_id, labels, test_case, browser_config
     FROM {WITH_CASES} JOIN runs ON groups.id = group_id
     WHERE runs.id IN (SELECT value FROM json_each(:ids))"""
 
@@ -62,14 +71,14 @@ class Conditions(NamedTuple):
     @property
     def table(self) -> str:
         """That table with all columns of the runs."""
-        return "labels JOIN runs ON runs.id = run" if self.source == "labels" else "runs INDEXED BY runs_by_time"
+        return TABLES[self.source]
 
 
 def conditions(query: RunListQuery, task_id: TaskId | None, labels: Labels) -> Conditions:
     """The filters of the query."""
     times = {"since": query.since, "until": query.until}
     values: dict[str, Any] = {name: to_microseconds(time) for name, time in times.items() if time is not None}
-    values |= {"task": task_id, "run_type": query.run_type, "trigger": query.trigger}
+    values |= {"task": task_id, "run_type": query.run_type, "trigger": query.trigger, "batch": query.batch_id}
     values |= {"search": query.search.casefold(), "states": encode(list(STATES_OF.get(query.status or "", ())))}
     of_groups: dict[str, object] = {
         "groups.task = (SELECT id FROM tasks WHERE name = :task)": task_id,
@@ -77,10 +86,12 @@ def conditions(query: RunListQuery, task_id: TaskId | None, labels: Labels) -> C
         "trigger = :trigger": query.trigger,
         "state IN (SELECT value FROM json_each(:states))": query.status,
     }
-    source = "labels" if labels else "runs"
+    source = "labels" if labels else "batch" if query.batch_id else "runs"
+    table = "labels" if labels else "runs"
     of_runs: dict[str, object] = {
-        f"{source}.queued_at >= :since": query.since,
-        f"{source}.queued_at < :until": query.until,
+        f"{table}.queued_at >= :since": query.since,
+        f"{table}.queued_at < :until": query.until,
+        "batch_id = :batch": query.batch_id,
     }
     for n, (key, value) in enumerate(labels):
         values |= {f"key{n}": key, f"value{n}": value}
@@ -140,7 +151,7 @@ def _statement(wanted: Conditions, source: str, way: str, total: int, sorted_run
     """How the runs of the page are found quickest: pass over all that come before it, or sort the first ones of each
     group."""
     order = ORDERS[wanted.source].format(way)
-    if wanted.source == "labels" or passed_runs / max(total, 1) < SORTING * min(total, sorted_runs):
+    if wanted.source != "runs" or passed_runs / max(total, 1) < SORTING * min(total, sorted_runs):
         return PASSING.format(source, order)
     return SORTED.format(where=wanted.runs, way=way, order=order)
 
@@ -151,7 +162,8 @@ def _count(connection: Connection) -> int:
 
 
 def _item(*row: Any) -> RunItem:
-    run_id, state, reason, queued, started, finished, passed, failed, run_type, origin, trigger, labels, *case = row
+    run_id, state, reason, queued, started, finished, passed, failed, run_type, origin, trigger, *more = row
+    batch_id, labels, *case = more
     started_at, finished_at = to_time(started), None if finished is None else to_time(finished)
     return RunItem(
         id=run_id,
@@ -168,6 +180,7 @@ def _item(*row: Any) -> RunItem:
         run_type=RunType(run_type),
         origin=Origin(origin),
         trigger=Trigger(trigger),
+        batch_id=batch_id,
         labels=msgspec.json.decode(labels or "{}"),
         run_gif=None,
         browser_config=msgspec.json.decode(case[1], type=BrowserConfig | None),

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from jobs.run.state import RunType, State, Trigger
+from runner.ids import RUN_ID_PATTERN
 
 T = TypeVar("T")
 
@@ -42,7 +43,8 @@ StatusWord = Annotated[
 RunTypeWord = Annotated[RunType, Meta(description="AGENTIC, REPLAY or REPLAY_WITH_HEALING")]
 
 
-TriggerWord = Annotated[Trigger, Meta(description="api, rerun or cli")]
+TriggerWord = Annotated[Trigger, Meta(description="api, ui, batch, rerun or cli")]
+BatchName = Annotated[str, Meta(pattern=RUN_ID_PATTERN, description="the ID of a batch")]
 Time = Annotated[
     datetime, Meta(tz=True, description="a time as in RFC 3339, such as 2026-11-26T08:00:00Z (a + in it is %2B)")
 ]
@@ -77,6 +79,7 @@ class RunsOfTaskQuery(Struct, frozen=True):
     status: StatusWord | None = None
     run_type: RunTypeWord | None = None
     trigger: TriggerWord | None = None
+    batch_id: BatchName | None = None
     since: Time | None = None
     until: Time | None = None
 

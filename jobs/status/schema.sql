@@ -46,6 +46,7 @@ CREATE TABLE runs (
     failed_steps INTEGER NOT NULL,
     traversal_id TEXT,                      -- of a file that it has adopted
     file TEXT,                              -- the name of its traversal file, where that is known
+    batch_id TEXT,
     labels TEXT,
     wait REAL,                              -- seconds from its acceptance until a worker took it,
     first_step REAL,                        -- from then to its first step
@@ -59,6 +60,7 @@ CREATE TABLE runs (
 
 CREATE INDEX runs_by_time ON runs (queued_at, group_id) WHERE group_id IS NOT NULL;
 CREATE INDEX runs_by_group ON runs (group_id, queued_at);
+CREATE INDEX runs_by_batch ON runs (batch_id, queued_at) WHERE batch_id IS NOT NULL;
 CREATE INDEX runs_open ON runs (task) WHERE seen IS NOT NULL;
 CREATE INDEX runs_unlisted ON runs (task) WHERE group_id IS NULL;
 CREATE INDEX runs_adopting ON runs (traversal_id, task) WHERE traversal_id IS NOT NULL;

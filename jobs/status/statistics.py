@@ -31,7 +31,6 @@ from jobs.status.metrics import BUCKETS, Histogram, Numbers
 from jobs.status.projection import encode
 from jobs.status.query import Order
 from jobs.status.table import to_microseconds, to_time
-from jobs.status.task_document import Statistics
 from runner.project.catalog import TaskCatalog
 
 LAST = 30  # verdicts, unless another number is asked for
@@ -77,6 +76,17 @@ LAST_VERDICTS = """
 
 
 Sort = Annotated[SortWord, Meta(description="task, health, pass_rate, flip_rate, duration, trend or last_run")]
+
+
+class Statistics(Struct, frozen=True):
+    """The runs of a task in numbers."""
+
+    total_runs: int = 0
+    passed_runs: int = 0
+    failed_runs: Annotated[int, Meta(description="FAILED and ERROR")] = 0
+    pending_runs: Annotated[int, Meta(description="PENDING and RUNNING")] = 0
+    success_rate: Annotated[float, Meta(description="percentage of passed ones among final ones; 0 without any")] = 0.0
+    last_run_at: datetime | None = None
 
 
 class StatisticsQuery(Struct, frozen=True):

@@ -26,7 +26,7 @@ AS_NOW = 0  # the case of a run that the task describes as it is now
 
 COLUMNS = (
     *("run_id", "task", "group_id", "recorded", "queued_at", "started_at", "finished_at"),
-    *("passed_steps", "failed_steps", "traversal_id", "file", "labels"),
+    *("passed_steps", "failed_steps", "traversal_id", "file", "batch_id", "labels"),
     *("wait", "first_step", "warm", "fingerprint", "failure", "seen", "counted"),
 )
 FOUND = "SELECT group_id, counted FROM runs WHERE run_id = ? AND task = ?"
@@ -169,6 +169,7 @@ class RunTable:
             *row.steps,
             record.traversal_id if record.file_id != record.run_id else None,
             row.file,
+            record.batch_id,
             msgspec.json.encode(record.labels).decode() if record.labels else None,
             *_waits(record),
             record.warm,

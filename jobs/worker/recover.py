@@ -178,7 +178,7 @@ class Recovery:
             close_dead(self._files, folder, record, MOVED)
         elif record.epoch:
             if self._settings.runs_per_task and record.run_id not in view.turns:  # Redis was emptied, say
-                hold_turn(self._redis, turn_key(self._queue, record.task_id), record.run_id, self._limit)
+                hold_turn(self._redis, turn_key(self._queue, record.turn_of), record.run_id, self._limit)
             self._recover_started(folder, record)
         else:
             self._unstarted[folder.task_id, folder.run_id] = identity

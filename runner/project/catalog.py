@@ -1,13 +1,49 @@
-"""All tasks of a project. A task's file is read again when it changed. May be used by several threads."""
+"""All tasks of a project, and how they depend on each other. A task's file is read again when it changed. May be used
+by several threads."""
 
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 
 from runner.errors import NotFound, NotPossible, TaskBroken
 from runner.files import Identity, file_identity
 from runner.ids import TaskId, parse_run_id, parse_task_id
 from runner.project.task import Task, broken_task, read_task, task_file
+
+
+class Dependencies:
+    """Which tasks the CLI runs, too, when it runs one. Pure."""
+
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        every = [*tasks]
+        names: dict[str, TaskId] = {task.cuid: task.id for task in every if task.cuid}
+        names |= {task.id: task.id for task in every}
+        self._needs: dict[TaskId, set[TaskId]] = {
+            task.id: {names[name] for name in task.dependencies if name in names} for task in every
+        }
+
+    def of(self, task_id: TaskId) -> Set[TaskId]:
+        """All that the task needs, also by way of others; without itself."""
+        return _reached(task_id, self._needs) - {task_id}
+
+    def turn(self, task_id: TaskId) -> TaskId:
+        """The task whose turn the runs of this one take: tasks that are connected share one, that of the first by its
+        name, so that no two runs of them touch the same task at once."""
+        linked = defaultdict(set, {task: {*needed} for task, needed in self._needs.items()})
+        for task, needed in self._needs.items():
+            for other in needed:
+                linked[other].add(task)
+        return min(_reached(task_id, linked))
+
+
+def _reached(start: TaskId, links: Mapping[TaskId, Set[TaskId]]) -> Set[TaskId]:
+    found, waiting = {start}, [start]
+    while waiting:
+        new = links.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
+    return found
 
 
 class TaskCatalog:
@@ -52,6 +88,10 @@ class TaskCatalog:
             except NotFound:
                 continue
             yield task
+
+    def dependencies(self) -> Dependencies:
+        """How the tasks depend on each other as their files are now."""
+        return Dependencies(self.all())
 
     def _with_cuid(self, name: str) -> Iterator[Task]:
         if parse_run_id(name) is not None:  # a CUID has the same shape

@@ -9,7 +9,7 @@ from runner.files import is_in_place
 from runner.ids import RunId, TaskId, run_ids_in
 from runner.project.media import FOLDERS
 from runner.project.run_folder import RunFolder
-from runner.project.traversal_name import traversal_run_id
+from runner.project.traversal import traversal_run_id
 
 
 class TaskFiles:

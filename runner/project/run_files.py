@@ -10,12 +10,12 @@ from pathlib import Path
 from runner.errors import TraversalBroken
 from runner.files import UNKNOWN, Identity, NotRegular, file_identity, is_folder, is_in_place, is_there, read_file
 from runner.ids import RunId, TaskId, parse_run_id, parse_task_id
+from runner.project.batch_files import BatchFiles
 from runner.project.listings import FolderListings, entries, modified_at
 from runner.project.project import check_project
 from runner.project.run_folder import RunFolder
 from runner.project.task import task_toml
-from runner.project.traversal import Reading, Traversal, parse_traversal
-from runner.project.traversal_name import traversal_run_id
+from runner.project.traversal import Reading, Traversal, parse_traversal, traversal_run_id
 from runner.redaction import Redactor, Secret
 from runner.secrets import NO_NAMES, SecretNames, read_environment_secrets, read_task_secrets, secrets_of_text
 from runner.settings import Settings
@@ -38,6 +38,7 @@ class RunFiles:
         self._names = names
         self.environment = Redactor(secrets)
         """Takes out the secrets of the environment."""
+        self.batches = BatchFiles(tasks_root.parent / "batches")
         self._root = os.fspath(tasks_root)
         self._listings = FolderListings()
         self._redactors: dict[TaskId, tuple[Identity | None, Redactor]] = {}

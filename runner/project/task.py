@@ -66,6 +66,9 @@ class Task(Struct, frozen=True):
     allowed_domains: tuple[str, ...]
     priority: str
     category: str | None
+    tags: tuple[str, ...]
+    dependencies: tuple[str, ...]
+    """Other tasks, each by the name of its folder or its CUID: the CLI runs them first, in the same run."""
     secret_names: tuple[str, ...]
     browser: Browser
     created_at: datetime
@@ -148,6 +151,8 @@ def broken_task(task_id: TaskId, broken: TaskBroken, modified: float) -> Task:
         allowed_domains=(),
         priority=DEFAULT_PRIORITY,
         category=None,
+        tags=(),
+        dependencies=(),
         secret_names=(),
         browser=Browser(CHANNEL, "", Viewport(*DEFAULT_VIEWPORT), None),
         created_at=changed_at,
@@ -159,7 +164,7 @@ def broken_task(task_id: TaskId, broken: TaskBroken, modified: float) -> Task:
 def parse_task(task_id: TaskId, text: str, updated_at: datetime) -> Task:
     """TOML text -> `Task`. Pure. Raises `TaskBroken`.
 
-    What the CLI needs must fit; what is only shown (rules, domains, priority) is left out where it does not.
+    What the CLI needs must fit; what is only shown (rules, domains, priority, tags) is left out where it does not.
     """
     path = toml_name(task_id)
     try:
@@ -187,6 +192,8 @@ def parse_task(task_id: TaskId, text: str, updated_at: datetime) -> Task:
         allowed_domains=_texts(table.get("allowed_domains")),
         priority=_priority(table.get("priority")),
         category=category if isinstance(category, str) else None,
+        tags=_texts(table.get("tags")),
+        dependencies=_texts(table.get("dependencies")),
         secret_names=tuple(_table(document.get("secrets"))),
         browser=_browser(document.get("run_config"), path, text),
         created_at=_time(metadata.get("created_date")) or updated_at,

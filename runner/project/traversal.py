@@ -10,12 +10,14 @@ import json
 import math
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from runner.errors import TraversalBroken
+from runner.ids import RunId, parse_run_id
 from runner.redaction import NOTHING_SECRET, Redactor
 from runner.secrets import NO_NAMES, SecretNames, secrets_of_traversal
 
@@ -31,6 +33,8 @@ ELEMENT_PATH = re.compile(r"/?html(?:/[a-z][a-z0-9-]{0,63}(?:\[\d{1,9}\])?){0,20
 PICTURE_PATH = re.compile(r"screenshots/[a-z0-9_-]{1,64}/\d{1,9}_[a-z_]{1,64}(?:_\d{8}_\d{6})?\.png")
 SURROGATE = re.compile("[\ud800-\udfff]")
 MAX_TEXT = 100_000  # characters kept of one text of a step
+SUFFIX = ".json"
+STAMP = re.compile(r"traverse_(\d{8}_\d{6})_")  # and local time, in the name of the file
 
 
 class Action(Struct, frozen=True):
@@ -240,3 +244,21 @@ def _shaped(value: Any, shape: re.Pattern[str], clean: Clean) -> str:
 
 def _text(value: Any, clean: Clean) -> str:
     return clean(value)[:MAX_TEXT] if isinstance(value, str) else ""
+
+
+def traversal_run_id(name: str) -> RunId | None:
+    """The run ID in the name of a traversal file (Bugninja: what follows the last `_`), or None for other files."""
+    if not name.startswith("traverse_") or not name.endswith(SUFFIX):
+        return None
+    return parse_run_id(name.removesuffix(SUFFIX).rpartition("_")[2])
+
+
+def started_at(name: str) -> datetime | None:
+    """When the CLI began, in UTC, from its file's name (local time there); None if it is not in it."""
+    found = STAMP.match(name)
+    if found is None:
+        return None
+    try:
+        return datetime.strptime(found.group(1), "%Y%m%d_%H%M%S").astimezone(UTC)
+    except (ValueError, OverflowError):  # the first day that there is
+        return None

@@ -19,16 +19,17 @@ MAY_IMPORT = {
     "jobs/status": BELOW_STATUS,
     "jobs": ("jobs/status", "jobs/worker", *BELOW_STATUS),
     "jobs/api": ("jobs", "jobs/status", *BELOW_STATUS),
+    "jobs/server": ("jobs/api", "jobs", "jobs/status", *BELOW_STATUS),
     "jobs/page": ("jobs/api", "jobs", "jobs/status", *BELOW_STATUS),
-    ".": ("jobs/page", "jobs/api", "jobs", "jobs/queue", *RUNNER),
+    ".": ("jobs/page", "jobs/server", "jobs/api", "jobs", "jobs/queue", *RUNNER),
 }
 """Which folders the files of a folder may import from, beside their own."""
 
 HOME_OF = {
-    "starlette": ("jobs/api", "jobs/page", "."),
+    "starlette": ("jobs/api", "jobs/server", "jobs/page", "."),
     "jinja2": ("jobs/page/templates.py",),
     "itsdangerous": ("jobs/api/guard.py",),
-    "uvicorn": ("jobs/api", "."),
+    "uvicorn": ("jobs/server", "."),
     "rq": ("jobs/queue/job.py", "jobs/queue/places.py", "jobs/worker/run_job.py", "jobs/worker/worker.py"),
     "redis": ("jobs", "jobs/queue", "jobs/worker", "jobs/status"),
     "prometheus_client": ("jobs/status/metrics.py",),

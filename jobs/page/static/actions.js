@@ -8,15 +8,18 @@ export function say(text) {
 }
 
 async function post(button) {
-  const headers = globalThis.crypto?.randomUUID ? { "Idempotency-Key": crypto.randomUUID() } : {};
+  const headers = { "Content-Type": "application/json" };
+  if (globalThis.crypto?.randomUUID) headers["Idempotency-Key"] = crypto.randomUUID();
+  const body = button.dataset.then === "run" ? '{"trigger":"ui"}' : "{}";
   if (button.ariaDisabled) return;
   button.ariaDisabled = "true"; // a button that is `disabled` would lose the focus
   try {
-    const response = await fetch(button.dataset.post, { method: "POST", headers });
+    const response = await fetch(button.dataset.post, { method: "POST", headers, body });
     const answer = await response.json();
     if (!response.ok) return say(answer.detail);
     say("");
     if (button.dataset.then === "run") location.assign(`/ui/runs/${answer.id}`);
+    else if (button.dataset.then === "batch") location.assign(`/ui/batches/${answer.id}`);
     else if (button.dataset.then) location.assign(button.dataset.then);
   } catch {
     say(NO_ANSWER);

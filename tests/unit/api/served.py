@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from jobs.api.protocol import Limits
-from jobs.api.server import Server, listen, make_server
+from jobs.server.protocol import Limits
+from jobs.server.server import Server, listen, make_server
 from tests.waiting import wait_for
 
 

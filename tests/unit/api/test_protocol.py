@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from jobs.api.protocol import HEAD_BYTES, HEADERS
+from jobs.server.protocol import HEAD_BYTES, HEADERS
 from tests.project import VISIT, Project, traversal_bytes
 from tests.raw_http import Talk, ask, get
 from tests.unit.api.served import Served, serving
@@ -359,7 +359,7 @@ def test_a_client_that_leaves_is_one_line_for_debugging(
 def test_who_takes_nothing_of_what_is_sent_is_given_up(
     app: object, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.api.server.UNTAKEN_SECONDS", 1)
+    monkeypatch.setattr("jobs.server.server.UNTAKEN_SECONDS", 1)
     wanted = large_log(project)
     with serving(app) as served, Talk(served.port, wanted, seconds=30) as stuck, Talk(served.port, wanted) as slow:
         slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 
 from app import create_app
-from jobs.api.server import DESCRIPTORS, OTHER_DESCRIPTORS, connection_limit, listen, warn_if_open
+from jobs.server.server import DESCRIPTORS, OTHER_DESCRIPTORS, connection_limit, listen, warn_if_open
 from runner.errors import SettingsError
 from tests.project import Project
 from tests.unit.fake_stack import FakeStack
@@ -95,7 +95,7 @@ def test_what_the_system_refuses_is_said_in_a_sentence(
         def bind(self, address: object) -> None:
             raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("jobs.api.server.socket.socket", Refusing)
+    monkeypatch.setattr("jobs.server.server.socket.socket", Refusing)
     with pytest.raises(SettingsError) as caught:
         listen("127.0.0.1", 80, 10)
     assert caught.value.problems == [expected]

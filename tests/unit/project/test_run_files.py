@@ -7,8 +7,7 @@ import pytest
 
 from runner.ids import RunId, TaskId
 from runner.project.run_files import RunFiles
-from runner.project.traversal import NOTHING_YET
-from runner.project.traversal_name import traversal_run_id
+from runner.project.traversal import NOTHING_YET, traversal_run_id
 from tests.project import PASSED, VISIT, Project, traversal_bytes
 
 RUN, TASK = RunId("r" * 24), TaskId("t")

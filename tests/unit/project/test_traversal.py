@@ -10,8 +10,7 @@ import pytest
 
 from runner.errors import TraversalBroken
 from runner.ids import RunId, TaskId
-from runner.project.traversal import parse_traversal, traversal_to_json
-from runner.project.traversal_name import started_at
+from runner.project.traversal import parse_traversal, started_at, traversal_to_json
 from runner.redaction import Redactor, Secret
 from runner.secrets import NO_NAMES, SecretNames
 from tests.project import FAULT, PASSED, VISIT, make_action, make_traversal, traversal_bytes

@@ -18,8 +18,8 @@ from anyio import CapacityLimiter
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from jobs.api.protocol import Limits, Protocol
 from jobs.api.responses import Pacer
+from jobs.server.protocol import Limits, Protocol
 from jobs.services import Services
 from runner.errors import SettingsError
 from runner.log import log_event

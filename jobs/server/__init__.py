@@ -1,0 +1,1 @@
+"""The server that the web process runs: its protocol, its limits, its end."""
