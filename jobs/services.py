@@ -6,8 +6,10 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from jobs.queue.accept import RunAcceptor
+from jobs.queue.batches import BatchAcceptor
 from jobs.queue.connection import connect, connect_async
 from jobs.queue.stop import RunStopper
+from jobs.status.batches import Batches
 from jobs.status.cache import ResponseCache
 from jobs.status.changes import INTERVALS, Changes, Intervals, Watch
 from jobs.status.database import Database
@@ -27,7 +29,9 @@ class Services(NamedTuple):
 
     settings: Settings
     acceptor: RunAcceptor
+    batch_acceptor: BatchAcceptor
     stopper: RunStopper
+    batches: Batches
     reader: RunReader
     lists: RunLists
     changes: Changes
@@ -53,12 +57,15 @@ class Services(NamedTuple):
         database = Database(settings.history_file, str(settings.project_root))
         projection = Projection(database, files, catalog)
         statistics = RunStatistics(database, catalog)
+        reader, lists = RunReader(reading, files, catalog, projection, cache), RunLists(projection, catalog, cache)
         return cls(
             settings=settings,
             acceptor=RunAcceptor(settings, writing, files, catalog),
+            batch_acceptor=BatchAcceptor(settings, writing, files, catalog),
             stopper=RunStopper(settings, writing, files),
-            reader=RunReader(reading, files, catalog, projection, cache),
-            lists=RunLists(projection, catalog, cache),
+            batches=Batches(files, lists, reader),
+            reader=reader,
+            lists=lists,
             changes=Changes(projection, files, reading, settings.queue_name, intervals, watch),
             tasks=Tasks(settings, files, catalog, statistics),
             statistics=statistics,

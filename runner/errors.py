@@ -75,6 +75,10 @@ class BodyTooLarge(RunnerError):
     """The request's body is larger than any that we read."""
 
 
+class TooMany(RunnerError):
+    """More is asked for at once than is allowed."""
+
+
 class BodyNotRead(RunnerError):
     """The request's body is of a type that we do not read."""
 

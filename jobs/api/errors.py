@@ -21,6 +21,7 @@ from runner.errors import (
     RunnerError,
     StorageUnavailable,
     TaskBroken,
+    TooMany,
     printable,
 )
 
@@ -30,6 +31,7 @@ STATUS_OF: Mapping[type[RunnerError], int] = {
     Gone: 410,
     ProjectGone: 500,
     BodyTooLarge: 413,
+    TooMany: 413,
     BodyNotRead: 415,
     Invalid: 422,
     TaskBroken: 422,

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from jobs.api.parameters import MAX_KEY, NoQuery, RunBody, schema_of
+from jobs.api.parameters import MAX_KEY, BatchBody, LabelsBody, NoQuery, RunBody, schema_of
 from jobs.api.responses import NO_SNIFFING, JSONResponse
 from jobs.status.query import ProjectName, TaskName
 from runner.ids import RUN_ID_LENGTH
@@ -23,12 +23,13 @@ VERSION = "3.1.0"
 SCHEMAS = "#/components/schemas/{name}"
 JSON = "application/json"
 
-RunName = Annotated[
-    str, Meta(pattern=f"^[a-z][a-z0-9]{{{RUN_ID_LENGTH - 1}}}$", description="the ID of a run, a CUID2")
-]
+ID = f"^[a-z][a-z0-9]{{{RUN_ID_LENGTH - 1}}}$"
+RunName = Annotated[str, Meta(pattern=ID, description="the ID of a run, a CUID2")]
+BatchName = Annotated[str, Meta(pattern=ID, description="the ID of a batch, a CUID2")]
 ConfigName = Annotated[str, Meta(pattern="^[a-z0-9_]{1,136}$", description="the task's name and _default")]
 PATH_TYPES: Mapping[str, Any] = {
     "run_id": RunName,
+    "batch_id": BatchName,
     "test_case_id": TaskName,
     "browser_config_id": ConfigName,
     "project_id": ProjectName,
@@ -45,9 +46,14 @@ IDEMPOTENCY_KEY = {
     "description": "the same key and request again is answered 200 with the same run; another request 409",
     "schema": {"type": "string", "pattern": f"^[ -~]{{1,{MAX_KEY}}}$"},
 }
-STARTING: Any = RunBody | None  # the body of a call that starts a run
+EXAMPLES: Mapping[Any, Any] = {
+    RunBody: {"labels": {"branch": "main"}},
+    LabelsBody: {"labels": {"branch": "main"}},
+    BatchBody: {"tags": [["smoke"]], "name": "nightly", "fail_fast": 3},
+}
+"""The bodies of calls that start something."""
 HEADERS: Mapping[str, dict[str, Any]] = {
-    "Location": {"description": "where to watch the run", "schema": {"type": "string"}},
+    "Location": {"description": "where to watch what was started", "schema": {"type": "string"}},
     "ETag": {"description": "identifies the content", "schema": {"type": "string"}},
     "X-Next-Offset": {
         "description": "the `offset` to ask for next",
@@ -61,7 +67,7 @@ ERRORS: Mapping[int, str] = {
     404: "there is no such thing",
     409: "that cannot be done now",
     410: "the files of the run were pruned",
-    413: "the body is too large",
+    413: "the body is too large, or a batch has too many runs",
     415: "the body is of a type that is not read here",
     416: "the file has no such part",
     422: "a parameter or a file does not fit",
@@ -117,10 +123,12 @@ class Operation(NamedTuple):
     answers: Mapping[int, Reply]
     errors: tuple[int, ...] = ()
     query: type[Struct] = NoQuery
+    body: Any = None
+    """The type of what a call that starts something may be given."""
 
     @property
     def starts_run(self) -> bool:
-        """Whether it answers with a new run, which the client may give a key and labels."""
+        """Whether it answers with a new run or batch, which the client may give a key."""
         return 202 in self.answers and "Location" in self.answers[202].headers
 
     @property
@@ -135,7 +143,7 @@ def openapi(
 ) -> dict[str, Any]:
     """The document. `prefix` is the path below which the operations are; those of `open_paths` need no token."""
     shown = (answer.type for op in operations for answer in op.answers.values() if answer.type)
-    types = [Problem, STARTING, *dict.fromkeys(shown)]
+    types = [Problem, *EXAMPLES, *dict.fromkeys(shown)]
     references, schemas = msgspec.json.schema_components(types, ref_template=SCHEMAS)
     named = dict(zip(types, references, strict=True))
     paths: dict[str, dict[str, Any]] = {}
@@ -174,9 +182,9 @@ def _operation(operation: Operation, path: str, named: Mapping[Any, dict[str, An
         "parameters": list(_parameters(operation, path)),
         "responses": answers,
     }
-    if operation.starts_run:
-        content = {JSON: {"schema": named[STARTING], "example": {"labels": {"branch": "main"}}}}
-        described["requestBody"] = {"required": False, "content": content}
+    if operation.body is not None:
+        content = {JSON: {"schema": named[operation.body], "example": EXAMPLES[operation.body]}}
+        described["requestBody"] = {"required": operation.body is BatchBody, "content": content}
     return described
 
 

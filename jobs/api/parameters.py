@@ -13,12 +13,15 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from jobs.queue.batches import Wanted
+from jobs.run.batch import Mode
 from jobs.run.record import UNPARSABLE
 from runner.errors import Invalid, printable
 
 Q = TypeVar("Q", bound=Struct)
 
 MAX_WAIT = 60
+NO_BODY = b"{}"
 MAX_KEY = 255  # characters of an Idempotency-Key
 MAX_LABELS = 16
 MAX_LABEL = 200  # characters of a label's value
@@ -27,6 +30,14 @@ Labels = Annotated[
     dict[Annotated[str, Meta(pattern=f"^{LABEL_KEY}$")], Annotated[str, Meta(max_length=MAX_LABEL)]],
     Meta(max_length=MAX_LABELS, description="to find the run by; a rerun without labels has those of its original"),
 ]
+Name = Annotated[str, Meta(max_length=200, description="a text of at most 200 characters")]
+Names = Annotated[list[str], Meta(min_length=1, description="a list of names of tasks, one at least")]
+TagGroups = Annotated[
+    list[Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]],
+    Meta(min_length=1, description='a list of lists of tags, as [["smoke", "shop"], ["login"]]: all of one list'),
+]
+Failures = Annotated[int, Meta(ge=1, le=10**6, description="an integer from 1, or null")]
+ModeWord = Annotated[Mode, Meta(description="agentic, replay or heal")]
 Flag = Annotated[bool, Meta(description="true or false")]
 Seconds = Annotated[int, Meta(ge=0, le=MAX_WAIT, description=f"an integer from 0 to {MAX_WAIT} (seconds)")]
 Offset = Annotated[int, Meta(ge=0, le=10**15, description="an integer from 0")]
@@ -62,15 +73,81 @@ class RunBody(Struct, frozen=True, forbid_unknown_fields=True):
     trigger: Annotated[Literal["api", "ui"], Meta(description="ui if a person starts it on a page")] = "api"
 
 
-def parse_body(content: bytes) -> RunBody:
-    """The body of a call that starts a run, checked. Raises `Invalid`, which names the bad field or label."""
+class LabelsBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the runs of a batch that is rerun are given."""
+
+    labels: Labels | None = None
+
+
+class BatchBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a batch is to be: exactly one of `tasks`, `tags` and `all` says of which tasks."""
+
+    tasks: Names | None = None
+    tags: TagGroups | None = None
+    all: Flag | None = None
+    name: Name = ""
+    labels: Labels | None = None
+    mode: ModeWord = Mode.AGENTIC
+    fail_fast: Failures | None = None
+
+
+class RerunQuery(Struct, frozen=True):
+    """Which runs of a batch."""
+
+    only: Annotated[
+        Literal["failed", "errored", "all"], Meta(description="failed (with those in ERROR), errored or all")
+    ] = "all"
+
+
+def check_empty(content: bytes) -> None:
+    """See that a body says nothing. Raises `Invalid`."""
+    if content.strip() not in (NO_BODY, b"null"):
+        raise Invalid("The body must be empty or {}, got something else.")
+
+
+def parse_labels(content: bytes) -> dict[str, str] | None:
+    """The labels in the body of a call that takes nothing else. Raises `Invalid`."""
+    return check_labels(_fields(content, LabelsBody).get("labels"))
+
+
+def parse_batch(content: bytes) -> Wanted:
+    """The body of a call that starts a batch, checked. Raises `Invalid`, which names the bad field."""
+    fields = _fields(content, BatchBody)
+    checked: dict[str, Any] = {
+        name: check_labels(value) if name == "labels" else _field(name, value) for name, value in fields.items()
+    }
+    body = BatchBody(**checked)
+    if [body.tasks is None, body.tags is None, not body.all].count(False) != 1:
+        raise Invalid('The body must have exactly one of "tasks", "tags" and "all": true.')
+    return Wanted(body.tasks, body.tags, bool(body.all), body.name, body.labels or {}, body.mode, body.fail_fast)
+
+
+def _field(name: str, value: Any) -> Any:
+    kind = _types(BatchBody)[name]
+    if value is None:
+        return next(field.default for field in msgspec.structs.fields(BatchBody) if field.name == name)
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        got = printable(msgspec.json.encode(value).decode())
+        raise Invalid(f"{name} must be {schema_of(kind)['description']}, got {got}.") from None
+
+
+def _fields(content: bytes, kind: type[Struct]) -> dict[str, Any]:
+    """The object that a body has. Raises `Invalid`, also for a field that this type has not."""
     try:
         fields = msgspec.json.decode(content, type=dict[str, Any] | None) or {}
     except UNPARSABLE as error:
         raise Invalid(f"The body must be a JSON object, got something else ({printable(str(error), 200)}).") from None
-    if unknown := fields.keys() - RunBody.__struct_fields__:
-        got = printable(", ".join(sorted(unknown)))
-        raise Invalid(f"The body must have no other fields than labels and trigger, got '{got}'.")
+    if unknown := fields.keys() - {*kind.__struct_fields__}:
+        known, got = ", ".join(kind.__struct_fields__), printable(", ".join(sorted(unknown)))
+        raise Invalid(f"The body must have no other fields than {known}, got '{got}'.")
+    return fields
+
+
+def parse_body(content: bytes) -> RunBody:
+    """The body of a call that starts a run, checked. Raises `Invalid`, which names the bad field or label."""
+    fields = _fields(content, RunBody)
     trigger = fields.get("trigger", "api")
     if trigger not in ("api", "ui"):
         raise Invalid(f"trigger must be api or ui, got '{printable(str(trigger))}'.")

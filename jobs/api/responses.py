@@ -74,6 +74,11 @@ def services(request: Request) -> Services:
     return found
 
 
+def prefix_of(request: Request) -> str:
+    """The prefix with which the client called, for the addresses that it is told."""
+    return API_PREFIX if request.url.path.startswith(f"{API_PREFIX}/") else ""
+
+
 def etag_matches(request: Request, etag: str, *, default: bool = False) -> bool:
     """Whether `If-None-Match` names this ETag; `default` if the request has no such header."""
     header = request.headers.get("if-none-match")

@@ -9,13 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
+from jobs.api.batches import get_batch, list_batches, rerun_batch, start_batch, stop_batch, watch_batch
 from jobs.api.events import MEDIA_TYPE as EVENT_STREAM
 from jobs.api.events import watch_run, watch_runs
 from jobs.api.files import PLAIN_TEXT, get_log, get_media
 from jobs.api.guard import open_paths
 from jobs.api.health import Health, Ready, health, metrics, ready
 from jobs.api.openapi import Operation, Reply, doc_routes, openapi
-from jobs.api.parameters import HealingQuery, LogQuery, NoQuery, WaitQuery
+from jobs.api.parameters import BatchBody, HealingQuery, LabelsBody, LogQuery, NoQuery, RerunQuery, RunBody, WaitQuery
 from jobs.api.responses import API_PREFIX
 from jobs.api.runs import (
     get_run,
@@ -39,12 +40,13 @@ from jobs.api.tasks import (
     list_statistics,
     list_tasks,
 )
+from jobs.run.batch_document import BatchDocument, BatchItem
 from jobs.run.document import RunDocument
 from jobs.run.fingerprint import FailureGroup
 from jobs.run.statistics import TaskStatistics
 from jobs.status.lists import RunPage
 from jobs.status.metrics import MEDIA_TYPE as EXPOSITION
-from jobs.status.query import Page, PartQuery, RunListQuery, RunsOfTaskQuery, TaskListQuery
+from jobs.status.query import Page, PageQuery, PartQuery, RunListQuery, RunsOfTaskQuery, TaskListQuery
 from jobs.status.statistics import AllStatisticsQuery, FailuresQuery, StatisticsQuery
 from jobs.status.tasks import BrowserConfigDocument, BrowserTypes, ProjectDocument, SecretDocument, TaskDocument
 from runner.project.media import MEDIA_TYPES
@@ -65,10 +67,22 @@ def endpoint(
     answers: Mapping[int, Reply],
     errors: Iterable[int] = (),
     query: type[msgspec.Struct] = NoQuery,
+    body: Any = None,
 ) -> Endpoint:
     """The endpoint of a handler: its name and the first line of its docstring stand in the documentation."""
     summary = (handler.__doc__ or "").partition("\n")[0]
-    return Endpoint(Operation(method, path, handler.__name__, summary, answers, tuple(errors), query), handler)
+    return Endpoint(Operation(method, path, handler.__name__, summary, answers, tuple(errors), query, body), handler)
+
+
+def starting(
+    path: str,
+    handler: Callable[[Request], Awaitable[Response]],
+    answers: Mapping[int, Reply],
+    query: type[msgspec.Struct] = NoQuery,
+    body: Any = RunBody,
+) -> Endpoint:
+    """The endpoint of a handler that starts something."""
+    return endpoint("POST", path, handler, answers, [404], query, body)
 
 
 def document_replies(kind: Any, meaning: str, *media: str) -> dict[int, Reply]:
@@ -80,12 +94,20 @@ STARTED = {
     202: Reply("the run was accepted", RunDocument, headers=("Location",)),
     200: Reply("the same request with the same key has started this run before", RunDocument, headers=("Location",)),
 }
+STARTED_BATCH = {
+    202: Reply("the batch was accepted", BatchDocument, headers=("Location",)),
+    200: Reply("the same request with the same key started this batch", BatchDocument, headers=("Location",)),
+}
+STOPPING_BATCH = {
+    200: Reply("none of its runs had started, and it is over", BatchDocument),
+    202: Reply("its runs are being ended", BatchDocument),
+}
 STOPPING = {
     200: Reply("the run had not started, and is over", RunDocument),
     202: Reply("the run is being ended", RunDocument),
 }
 STREAMED = {200: Reply("the stream; the data of each event is the answer to a plain GET", media=(EVENT_STREAM,))}
-OVER = Reply("the run is over, and its last event was seen (`Last-Event-ID`)")
+OVER = Reply("it is over, and its last event was seen (`Last-Event-ID`)")
 MEDIA = tuple(dict.fromkeys(MEDIA_TYPES.values()))
 LOGGED = {
     200: Reply("the log, or the part that was asked for", media=(PLAIN_TEXT,), headers=("X-Next-Offset",)),
@@ -103,10 +125,10 @@ ENDPOINTS = (  # they are tried in this order, so those that are asked for most 
     endpoint("GET", "/test-runs/events", watch_runs, STREAMED, [404, 422], RunListQuery),
     endpoint("GET", "/test-runs/{run_id}", get_run, document_replies(RunDocument, "the run"), [404, 422], WaitQuery),
     endpoint("GET", "/test-runs", list_runs, document_replies(RunPage, "the runs"), [404, 422], RunListQuery),
-    endpoint("POST", "/test-runs/execute-configuration/{test_case_id}/{browser_config_id}", start_run, STARTED, [404]),
-    endpoint("POST", "/test-runs/replay/{test_case_id}/{browser_config_id}", replay_task, STARTED, [404], HealingQuery),
-    endpoint("POST", "/test-runs/replay-run/{run_id}", replay_run, STARTED, [404], HealingQuery),
-    endpoint("POST", "/test-runs/{run_id}/rerun", rerun, STARTED, [404]),
+    starting("/test-runs/execute-configuration/{test_case_id}/{browser_config_id}", start_run, STARTED),
+    starting("/test-runs/replay/{test_case_id}/{browser_config_id}", replay_task, STARTED, HealingQuery),
+    starting("/test-runs/replay-run/{run_id}", replay_run, STARTED, HealingQuery),
+    starting("/test-runs/{run_id}/rerun", rerun, STARTED),
     endpoint("POST", "/test-runs/{run_id}/stop", stop_run, STOPPING, [404]),
     endpoint(
         "GET",
@@ -118,6 +140,14 @@ ENDPOINTS = (  # they are tried in this order, so those that are asked for most 
     ),
     endpoint("GET", "/test-runs/{run_id}/events", watch_run, {**STREAMED, 204: OVER}, [404]),
     endpoint("GET", "/test-runs/{run_id}/log", get_log, LOGGED, [404, 410, 416, 422], LogQuery),
+    starting("/batches", start_batch, STARTED_BATCH, body=BatchBody),
+    endpoint("GET", "/batches", list_batches, document_replies(Page[BatchItem], "the batches"), [422], PageQuery),
+    endpoint(
+        "GET", "/batches/{batch_id}", get_batch, document_replies(BatchDocument, "the batch"), [404, 422], WaitQuery
+    ),
+    endpoint("GET", "/batches/{batch_id}/events", watch_batch, {**STREAMED, 204: OVER}, [404]),
+    endpoint("POST", "/batches/{batch_id}/stop", stop_batch, STOPPING_BATCH, [404]),
+    starting("/batches/{batch_id}/rerun", rerun_batch, STARTED_BATCH, RerunQuery, LabelsBody),
     endpoint("GET", "/tasks", list_tasks, document_replies(Page[TaskDocument], "the tasks"), [404, 422], TaskListQuery),
     endpoint("GET", "/tasks/{test_case_id}", get_task, document_replies(TaskDocument, "the task"), [404]),
     endpoint(

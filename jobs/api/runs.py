@@ -1,7 +1,7 @@
 """Runs over HTTP: start, replay, rerun, stop, list and get."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from functools import partial
 
@@ -9,16 +9,25 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jobs.api.parameters import HealingQuery, WaitQuery, check_idempotency_key, check_labels, parse_body, parse_query
-from jobs.api.responses import API_PREFIX, JSONResponse, RenderedResponse, etag_matches, not_modified_or, services
+from jobs.api.parameters import (
+    NO_BODY,
+    HealingQuery,
+    WaitQuery,
+    check_empty,
+    check_idempotency_key,
+    check_labels,
+    parse_body,
+    parse_query,
+)
+from jobs.api.responses import JSONResponse, RenderedResponse, etag_matches, not_modified_or, prefix_of, services
 from jobs.queue.accept import Accepted
 from jobs.run.state import Trigger
+from jobs.status.cache import RenderedJSON
 from jobs.status.query import Labels, RunListQuery, RunsOfTaskQuery, for_task
-from runner.errors import BodyNotRead, BodyTooLarge, Invalid, printable
+from runner.errors import BodyNotRead, BodyTooLarge, printable
 
 LABEL_PREFIX = "label."
 BODY_BYTES = 64 * 1024  # more than any labels need
-NO_BODY = b"{}"
 
 
 async def start_run(request: Request) -> Response:
@@ -48,8 +57,7 @@ async def rerun(request: Request) -> Response:
 
 async def stop_run(request: Request) -> Response:
     """Stop a run: 200 with its final state if it had not started, else 202 while it is being stopped."""
-    if (await read_body(request)).strip() not in (NO_BODY, b"null"):
-        raise Invalid("The body must be empty or {}, got something else.")
+    check_empty(await read_body(request))
     stop, limiter = services(request).stopper.stop, request.app.state.stopping
     run_id = await to_thread.run_sync(stop, request.path_params["run_id"], limiter=limiter)
     services(request).changes.notify(run_id)
@@ -67,22 +75,21 @@ async def accept_run(request: Request, accept: Callable[..., Accepted]) -> Respo
     accept = partial(accept, key=key, labels=body.labels, trigger=Trigger(body.trigger))
     run, is_new = await to_thread.run_sync(accept, limiter=request.app.state.accepting)
     services(request).changes.notify(run.id)
-    prefix = API_PREFIX if request.url.path.startswith(f"{API_PREFIX}/") else ""
-    headers = {"Location": f"{prefix}/test-runs/{run.id}"}
+    headers = {"Location": f"{prefix_of(request)}/test-runs/{run.id}"}
     if is_new:
         return JSONResponse(run, 202, headers)
     known = await services(request).reader.get(run.id)
     return RenderedResponse(known.body, 200, headers)
 
 
-async def read_body(request: Request, expected: str = JSONResponse.media_type) -> bytes:
+async def read_body(request: Request, expected: str = JSONResponse.media_type, limit: int = BODY_BYTES) -> bytes:
     """The request's body, which has to be of this media type; `{}` if it has none. Raises `BodyTooLarge` and
     `BodyNotRead`."""
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > BODY_BYTES:
-            raise BodyTooLarge(f"The body must be at most {BODY_BYTES} bytes, got more.")
+        if len(body) > limit:
+            raise BodyTooLarge(f"The body must be at most {limit} bytes, got more.")
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if body and media_type != expected:
         raise BodyNotRead(f"The body must be empty or {expected}, got the type '{printable(media_type)}'.")
@@ -126,12 +133,19 @@ async def get_run(request: Request) -> Response:
 
     A client that sends `If-None-Match` is answered at once if its copy is out of date.
     """
-    run_id, seconds = request.path_params["run_id"], parse_query(WaitQuery, request.query_params).wait
-    reader, changes = services(request).reader, services(request).changes
-    rendered = await reader.get(run_id)
+    run_id = request.path_params["run_id"]
+    return await answer_at_change(request, run_id, partial(services(request).reader.get, run_id))
+
+
+async def answer_at_change(
+    request: Request, run_id: str | None, read: Callable[[], Awaitable[RenderedJSON]]
+) -> Response:
+    """What `read` returns about the run, or (None) about any run: now; or, as `wait` in the query says, when it
+    changes."""
+    seconds, rendered = parse_query(WaitQuery, request.query_params).wait, await read()
     if not seconds or rendered.is_final or not etag_matches(request, rendered.etag, default=True):
         return not_modified_or(request, rendered)
-    following = changes.follow(run_id, partial(reader.get, run_id))
+    following = services(request).changes.follow(run_id, read)
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds), aclosing(following):
             async for found in following:

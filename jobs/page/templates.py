@@ -44,7 +44,13 @@ STATES: Mapping[State, tuple[str, str]] = {
     State.ERROR: ("!", "error"),
 }
 """How each state is shown: an icon and a word."""
-TRIGGERS: Mapping[Trigger, str] = {Trigger.API: "REST", Trigger.UI: "page", Trigger.BATCH: "batch", Trigger.RERUN: "rerun", Trigger.CLI: "by hand"}
+TRIGGERS: Mapping[Trigger, str] = {
+    Trigger.API: "REST",
+    Trigger.UI: "page",
+    Trigger.BATCH: "batch",
+    Trigger.RERUN: "rerun",
+    Trigger.CLI: "by hand",
+}
 RUN_TYPES: Mapping[RunType, str] = {
     RunType.AGENTIC: "agent",
     RunType.REPLAY: "replay",

@@ -6,6 +6,7 @@ this same ID, and its folder can be made only once. The header itself is checked
 
 import hashlib
 from collections.abc import Mapping
+from datetime import datetime
 
 import msgspec
 from msgspec import Struct
@@ -17,11 +18,13 @@ PROBE = "bugninja-runner:probe"
 
 
 class Reservation(Struct, frozen=True):
-    """The use of a key: for a request, which is answered with this run."""
+    """The use of a key: for a request, which is answered with this run, or with this batch of no task."""
 
     request: str
     run_id: RunId
     task_id: TaskId
+    queued_at: datetime | None = None
+    """When the batch was accepted, which is in the name of its file."""
 
 
 def request_text(call: str, labels: Mapping[str, str] | None) -> str:

@@ -1,18 +1,25 @@
-"""Stop runs at a user's request. For a run that has begun the request is a file, which the worker that executes it
-looks for."""
+"""Stop runs at a user's request, or because enough runs of their batch have failed. For a run that has begun the
+request is a file, which the worker that executes it looks for."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from redis import Redis
 
 from jobs.queue.job import cancel_job, publish_change
 from jobs.queue.records import close_unstarted, find_folder, read_record
+from jobs.run.batch import BatchRecord, BatchRun
 from jobs.run.record import RunRecord
-from jobs.run.verdict import STOPPED
-from runner.errors import Busy, NotPossible, OwnershipLost, StorageUnavailable
+from jobs.run.verdict import STOPPED, Interruption
+from runner.errors import Busy, NotPossible, OwnershipLost, RunnerError, StorageUnavailable
 from runner.ids import RunId
 from runner.log import log_event
 from runner.project.run_files import RunFiles
 from runner.project.run_folder import RunFolder
 from runner.settings import Settings
+
+WRITERS = 8  # threads: most of the time is spent waiting for the disk
 
 
 class RunStopper:
@@ -31,7 +38,7 @@ class RunStopper:
         """
         folder = find_folder(self._files, text)
         try:
-            self._stop(folder)
+            self._stop(folder, STOPPED)
         except TimeoutError:
             raise Busy("The run cannot be stopped: another process holds its record. Try again in a moment.") from None
         except OSError as error:
@@ -41,16 +48,35 @@ class RunStopper:
         publish_change(self._redis, self._settings.queue_name, folder.run_id)
         return folder.run_id
 
-    def _stop(self, folder: RunFolder) -> None:
+    def stop_runs(self, batch: BatchRecord, why: Interruption) -> None:
+        """Request the end of those runs of the batch that are not over; if it is not a user who stops them, only of
+        those that have not started. What cannot be stopped now is left to the workers, who know of it by a mark."""
+        with ThreadPoolExecutor(WRITERS) as pool:
+            for _ in pool.map(partial(self._stop_one, why), batch.runs):
+                pass
+
+    def _stop_one(self, why: Interruption, run: BatchRun) -> None:
+        folder = self._files.folder(run.task_id, run.run_id)
+        try:
+            self._stop(folder, why)
+            publish_change(self._redis, self._settings.queue_name, run.run_id)
+        except NotPossible:  # it is over
+            pass
+        except (RunnerError, OSError) as error:
+            log_event("not_stopped", level=logging.WARNING, run=run.run_id, error=error)
+
+    def _stop(self, folder: RunFolder, why: Interruption) -> None:
         record = _open_record(folder)
         if record.started_at is None:
             try:
-                closed = close_unstarted(folder, record, STOPPED, None)  # and from now on no worker will start it
+                closed = close_unstarted(folder, record, why, None)  # and from now on no worker will start it
             except OwnershipLost:  # a worker has just begun it, or it is over
                 record = _open_record(folder)
             else:
                 cancel_job(self._redis, closed, self._settings.run_ttl)
                 return
+        if why is not STOPPED or folder.stop_requested():
+            return
         folder.request_stop()
         log_event("stop_requested", run=record.run_id, task=record.task_id)
 

@@ -17,6 +17,7 @@ from runner.project.task import toml_name
 VERSION = 1
 MESSAGE_CHARACTERS = 500  # of a run's message
 DELETED = "The record of this run is gone."
+Message = Annotated[str | None, Meta(description=f"why it did not pass, at most {MESSAGE_CHARACTERS} characters")]
 Task = Annotated[TaskId, Meta(pattern=TASK_ID_PATTERN)]
 
 
@@ -61,9 +62,9 @@ class RunLine(Struct, frozen=True):
     file: Annotated[str, Meta(description="the task's file, relative to the project")]
     current_state: State
     reason: Reason | None = None
-    message: Annotated[str | None, Meta(description=f"why it did not pass, at most {MESSAGE_CHARACTERS} characters")] = (
-        None
-    )
+    message: Annotated[
+        str | None, Meta(description=f"why it did not pass, at most {MESSAGE_CHARACTERS} characters")
+    ] = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     duration: float | None = None

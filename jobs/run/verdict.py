@@ -24,6 +24,7 @@ class Interruption(NamedTuple):
 
 
 STOPPED = Interruption(Reason.STOPPED, "The run was stopped by a user.")
+HELD = Interruption(Reason.STOPPED, "The run was not started: enough runs of its batch had failed (fail_fast).")
 SHUT_DOWN = Interruption(Reason.INTERRUPTED, "The run was interrupted because its worker was shut down.")
 WORKER_DIED = Interruption(Reason.INTERRUPTED, "The run was interrupted: the worker that executed it died.")
 MOVED = Interruption(

@@ -59,6 +59,13 @@ class PartQuery(Struct, frozen=True):
     page_size: PageSize = MAX_PAGE_SIZE
 
 
+class PageQuery(Struct, frozen=True):
+    """Which page of a list that has no filters."""
+
+    page: PageNumber = 1
+    page_size: PageSize = 20
+
+
 class TaskListQuery(Struct, frozen=True):
     """Which tasks, in which order of their creation."""
 

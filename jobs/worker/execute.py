@@ -6,11 +6,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from jobs.queue.job import Job, current_job, record_of_job, save_to_job
-from jobs.queue.records import change_record, close_interrupted, close_unstarted
+from jobs.queue.job import Job, cancel_job, current_job, record_of_job, save_to_job
+from jobs.queue.records import change_record, close_interrupted, close_unstarted, show_record
 from jobs.run.record import RunRecord
 from jobs.run.state import Reason
 from jobs.run.verdict import HORSE_DIED, STOPPED, Interruption
+from jobs.worker.batches import hold_if_failed, why_held
 from jobs.worker.execution import Execution
 from jobs.worker.signals import shutdown_flag
 from runner.cli.children import Children
@@ -49,8 +50,11 @@ def claim_run(files: RunFiles, job: Job, task_id: str | None, worker: str) -> Cl
     run_id, task = parse_run_id(job.id), parse_task_id(task_id or "")
     if run_id is None or task is None:
         raise NoSuchRun(job.id)
-    folder = files.folder(task, run_id)
+    folder, known = files.folder(task, run_id), record_of_job(job)
     try:
+        if known is not None and (why := why_held(files, known.batch_id)):
+            cancel_job(job.connection, close_unstarted(folder, known, why, None), job.result_ttl or 0)
+            return None
         now, machine = datetime.now(UTC), machine_id()
         record = change_record(folder, 0, started_at=now, worker=worker, machine=machine, epoch=1)
     except FileNotFoundError:
@@ -127,8 +131,11 @@ def close_after_horse(files: RunFiles, job: ClaimedJob, children: Children, *, s
         log_event("not_closed", level=logging.WARNING, run=job.id, error=error)
 
 
-def end_leftovers(job: ClaimedJob, children: Children) -> None:
-    """End what its work-horse could not end, and what has become a child of the worker therefore."""
+def finish_claim(files: RunFiles, job: ClaimedJob, children: Children) -> None:
+    """End what its work-horse could not end, and what has become a child of the worker therefore; start nothing more of
+    its batch if it was a failure too many."""
+    if job.claim is not None and job.claim.record.batch_id:
+        hold_if_failed(files, show_record(job.claim.folder))
     if job.claim is not None and children.are_left():
         left = end_processes(job.claim.folder.path, children=children)
         log_event("swept", level=logging.WARNING, run=job.id, left=left)

@@ -1,4 +1,5 @@
-"""Recovery: end runs that no worker executes any more, enqueue accepted runs that Redis has lost, free turns.
+"""Recovery: end runs that no worker executes any more, enqueue accepted runs that Redis has lost, free turns, bring
+batches to their end.
 
 One worker of a queue leads and does this, in rounds. It goes by what is on the disk: each run that is open there must
 be in the queue, or in the hands of a worker whose heartbeat names it. Nothing is done about a run before it was out of
@@ -43,6 +44,7 @@ from jobs.queue.records import close_run, close_unstarted, find_task, read_recor
 from jobs.run.record import RunRecord
 from jobs.run.state import JobState
 from jobs.run.verdict import MOVED, STOPPED, WORKER_DIED
+from jobs.worker.batches import BatchRecovery
 from jobs.worker.execute import close_dead
 from jobs.worker.sweep import Sweeps
 from runner.cli.machine import machine_id
@@ -73,6 +75,7 @@ class Recovery:
         key = f"bugninja-runner:recovery:{self._queue.name}"
         self._lead = Lock(self._redis, key, timeout=LEAD_SECONDS, blocking=False, thread_local=False)
         self._sweeps = Sweeps(self._redis)
+        self._batches = BatchRecovery(settings, self._redis, files)
         self._over: dict[TaskId, set[RunId]] = {}
         self._unstarted: dict[tuple[TaskId, RunId], Identity | None] = {}
         self._seen: set[tuple[str, str]] = set()  # what was out of place, and how, in the last round
@@ -102,6 +105,10 @@ class Recovery:
         for job_id in sorted((view.turns.keys() | view.started) - open_runs):
             with self._guard(job_id):
                 self._end_job(job_id, view.turns.get(job_id))
+            yield
+        for file in self._batches.unfinished():
+            with self._guard(file.batch_id):
+                self._batches.look_after(file, self._over)
             yield
         with self._guard(None):
             give_turns(self._queue, self._free_limits(view), self._limit)

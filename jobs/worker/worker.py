@@ -25,7 +25,7 @@ from jobs.queue.heartbeat import HEARTBEAT_SECONDS, send_heartbeat
 from jobs.queue.job import is_unusable, make_queue, publish_change, task_of_job
 from jobs.queue.places import drop_popped, end_job, return_popped
 from jobs.worker.background import Background
-from jobs.worker.execute import claim_run, close_after_horse, close_unstartable, end_leftovers
+from jobs.worker.execute import claim_run, close_after_horse, close_unstartable, finish_claim
 from jobs.worker.execution import HORSE_SECONDS
 from jobs.worker.recover import ROUND_SECONDS, Recovery
 from jobs.worker.run_job import RunJob
@@ -151,7 +151,7 @@ class RunWorker(Worker):
             try:
                 super().execute_job(job, queue)
                 if self._claimed is not None:
-                    end_leftovers(self._claimed, self._children)
+                    finish_claim(self._files, self._claimed, self._children)
                 publish_change(self.connection, queue.name, job.id)  # now that the next of its task has come forward
             except RedisError:
                 if not self._stop_requested:

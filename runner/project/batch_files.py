@@ -4,6 +4,8 @@
 the folder finds all batches with work left.
 """
 
+import os
+import secrets
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -11,7 +13,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runner.errors import NotFound
-from runner.files import is_there, make_folder, make_marker, read_if_there, replace_file, sync_folder, utc_time, write_new
+from runner.files import (
+    is_there,
+    make_folder,
+    make_marker,
+    read_if_there,
+    replace_file,
+    sync_folder,
+    utc_time,
+    write_new,
+)
 from runner.ids import RunId, parse_run_id
 from runner.project.listings import FolderListings
 
@@ -59,17 +70,15 @@ class BatchFile(NamedTuple):
         return read_if_there(self.path, self.folder)
 
     def create(self, content: bytes) -> None:
-        """Make the record, durably, with the mark ACCEPTING. Raises `FileExistsError` if it was made before."""
+        """Make the record, durably and whole, with the mark ACCEPTING. Raises `FileExistsError` if it is there."""
         make_folder(self.folder)
-        make_marker(self._with(Mark.ACCEPTING))
+        fresh = self.folder / f".{self.name}-{secrets.token_hex(4)}"
         try:
-            write_new(self.path, content)
-        except FileExistsError:
-            raise
-        except OSError:
-            self.unmark(Mark.ACCEPTING)
-            self.path.unlink(missing_ok=True)
-            raise
+            write_new(fresh, content)
+            make_marker(self._with(Mark.ACCEPTING))
+            os.link(fresh, self.path)
+        finally:
+            fresh.unlink(missing_ok=True)
         sync_folder(self.folder)
 
     def replace(self, content: bytes) -> None:
@@ -87,10 +96,15 @@ class BatchFile(NamedTuple):
     def unmark(self, mark: Mark) -> None:
         self._with(mark).unlink(missing_ok=True)
 
+    def finish(self) -> None:
+        """Note that nothing is left to be done."""
+        for mark in Mark:
+            self.unmark(mark)
+
     def remove(self) -> None:
         """Delete the record and all marks."""
-        for suffix in (RECORD, *Mark):
-            self._with(suffix).unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+        self.finish()
 
 
 class BatchFiles:

@@ -39,6 +39,7 @@ def test_a_run_is_accepted_executed_and_shown_under_one_id(stack: FakeStack) -> 
         "run_type": "AGENTIC",
         "origin": "WEB_UI",
         "trigger": "api",
+        "batch_id": None,
         "labels": {},
         "run_gif": None,
         "browser_config": {
@@ -113,8 +114,8 @@ def test_what_cannot_be_started_is_refused_with_a_sentence(
         (b"{}", "text/plain", 415, "must be empty or application/json, got the type 'text/plain'"),
         (b"{}", None, 415, "got the type ''"),
         (b'{"labels": {"a": "b"}}', "text/plain", 415, "got the type 'text/plain'"),
-        (b'{"b": 1, "a": 1}', "application/json", 422, "no other field than labels, got 'a, b'."),
-        (b'{"labels": {}, "": 1}', "application/json", 422, "no other field than labels, got ''."),
+        (b'{"b": 1, "a": 1}', "application/json", 422, "no other fields than labels, trigger, got 'a, b'."),
+        (b'{"labels": {}, "": 1}', "application/json", 422, "no other fields than labels, trigger, got ''."),
         (
             b"{",
             "application/json",

@@ -279,7 +279,7 @@ def test_runs_are_found_by_their_labels_and_times(buy: FakeStack) -> None:
         "since=yesterday": "since must be a time as in RFC 3339",
         "until=2026-01-01T00:00:00": "until must be",
         "until=0.5": "until must be",
-        "trigger=cron": "trigger must be api, rerun or cli",
+        "trigger=cron": "trigger must be api, ui, batch, rerun or cli",
     }.items():
         answer = buy.client.get(f"/test-runs?{query}")
         assert (answer.status_code, expected in answer.json()["detail"]) == (422, True), answer.text

@@ -14,7 +14,7 @@ from jobs.run.record import record_to_json
 from jobs.run.state import Reason, RunType, State
 from jobs.run.verdict import HORSE_DIED, WORKER_DIED
 from jobs.worker import execute as module
-from jobs.worker.execute import Claim, ClaimedJob, claim_run, close_after_horse, close_dead, end_leftovers, execute_run
+from jobs.worker.execute import Claim, ClaimedJob, claim_run, close_after_horse, close_dead, execute_run, finish_claim
 from runner.cli.children import Children
 from runner.cli.machine import machine_id
 from runner.errors import NoSuchRun, OwnershipLost
@@ -172,10 +172,10 @@ def test_what_a_work_horse_could_not_end_is_ended_by_its_worker(
 
     monkeypatch.setattr(module, "end_processes", end)
     some = Left(some=True)
-    end_leftovers(claimed(run), Left(some=False))
-    end_leftovers(ClaimedJob("x", run.redis), some)
+    finish_claim(run.files, claimed(run), Left(some=False))
+    finish_claim(run.files, ClaimedJob("x", run.redis), some)
     assert seen == []
-    end_leftovers(claimed(run), some)
+    finish_claim(run.files, claimed(run), some)
     assert seen == [(run.folder.path, some)]
     assert f"event=swept run={STARTED.run_id} left=3" in caplog.text
 
