@@ -47,8 +47,8 @@ IDEMPOTENCY_KEY = {
     "schema": {"type": "string", "pattern": f"^[ -~]{{1,{MAX_KEY}}}$"},
 }
 EXAMPLES: Mapping[Any, Any] = {
-    RunBody: {"labels": {"branch": "main"}},
-    LabelsBody: {"labels": {"branch": "main"}},
+    RunBody | None: {"labels": {"branch": "main"}},
+    LabelsBody | None: {"labels": {"branch": "main"}},
     BatchBody: {"tags": [["smoke"]], "name": "nightly", "fail_fast": 3},
 }
 """The bodies of calls that start something."""

@@ -52,18 +52,20 @@ from jobs.status.tasks import BrowserConfigDocument, BrowserTypes, ProjectDocume
 from runner.project.media import MEDIA_TYPES
 from runner.settings import Settings
 
+Handler = Callable[[Request], Awaitable[Response]]
+
 
 class Endpoint(NamedTuple):
     """A route and its documentation."""
 
     operation: Operation
-    handler: Callable[[Request], Awaitable[Response]]
+    handler: Handler
 
 
 def endpoint(
     method: str,
     path: str,
-    handler: Callable[[Request], Awaitable[Response]],
+    handler: Handler,
     answers: Mapping[int, Reply],
     errors: Iterable[int] = (),
     query: type[msgspec.Struct] = NoQuery,
@@ -76,10 +78,10 @@ def endpoint(
 
 def starting(
     path: str,
-    handler: Callable[[Request], Awaitable[Response]],
+    handler: Handler,
     answers: Mapping[int, Reply],
     query: type[msgspec.Struct] = NoQuery,
-    body: Any = RunBody,
+    body: Any = RunBody | None,
 ) -> Endpoint:
     """The endpoint of a handler that starts something."""
     return endpoint("POST", path, handler, answers, [404], query, body)
@@ -147,7 +149,7 @@ ENDPOINTS = (  # they are tried in this order, so those that are asked for most 
     ),
     endpoint("GET", "/batches/{batch_id}/events", watch_batch, {**STREAMED, 204: OVER}, [404]),
     endpoint("POST", "/batches/{batch_id}/stop", stop_batch, STOPPING_BATCH, [404]),
-    starting("/batches/{batch_id}/rerun", rerun_batch, STARTED_BATCH, RerunQuery, LabelsBody),
+    starting("/batches/{batch_id}/rerun", rerun_batch, STARTED_BATCH, RerunQuery, LabelsBody | None),
     endpoint("GET", "/tasks", list_tasks, document_replies(Page[TaskDocument], "the tasks"), [404, 422], TaskListQuery),
     endpoint("GET", "/tasks/{test_case_id}", get_task, document_replies(TaskDocument, "the task"), [404]),
     endpoint(
@@ -200,11 +202,26 @@ ENDPOINTS = (  # they are tried in this order, so those that are asked for most 
 
 def routes(endpoints: Sequence[Endpoint]) -> list[BaseRoute]:
     """The routes of these endpoints and of their documentation; they exist with and without the prefix."""
+    handlers: dict[str, dict[str, Handler]] = {}
+    for operation, handler in endpoints:
+        handlers.setdefault(operation.path, {})[operation.method] = handler
     plain: list[BaseRoute] = [
-        *(Route(op.path, handler, methods=[op.method], name=op.name) for op, handler in endpoints),
+        *(Route(path, by_method(found), methods=[*found], name=path) for path, found in handlers.items()),
         *doc_routes(),
     ]
     return [Mount(API_PREFIX, routes=plain), *plain]
+
+
+def by_method(handlers: Mapping[str, Handler]) -> Handler:
+    """The handler of a path, which calls that of the method: of a route for each, only the first says what is allowed.
+
+    Starlette calls it with no other method than these, and HEAD.
+    """
+
+    async def handle(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return handle
 
 
 def describe(settings: Settings, endpoints: Sequence[Endpoint]) -> dict[str, Any]:

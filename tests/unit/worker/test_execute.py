@@ -66,7 +66,7 @@ def test_a_run_whose_enqueueing_is_not_answered_is_accepted_and_runs_once(
         enqueue(*arguments)
         raise RedisConnectionError("the answer was lost")
 
-    monkeypatch.setattr("jobs.queue.accept.enqueue", enqueue_and_lose_the_answer)
+    monkeypatch.setattr("jobs.queue.new_runs.enqueue", enqueue_and_lose_the_answer)
     answer = stack.post("buy")
     assert answer.status_code == 202
     run_id = answer.json()["id"]
