@@ -259,6 +259,8 @@ def needed_by(chosen: Sequence[TaskId], dependencies: Dependencies) -> dict[Task
         others = [other for other in chosen if other not in found and task_id in needs[other]]
         if others:
             found[task_id] = others[-1]
+    for task_id in reversed(found):
+        found[task_id] = found.get(found[task_id], found[task_id])  # one that runs itself
     return found
 
 
