@@ -16,13 +16,16 @@ from jobs.api.parameters import (
     parse_labels,
     parse_query,
 )
-from jobs.api.responses import RenderedResponse, not_modified_or, prefix_of, services
+from jobs.api.responses import JSONResponse, RenderedResponse, not_modified_or, prefix_of, services
 from jobs.api.runs import answer_at_change, read_body
 from jobs.queue.batches import AcceptedBatch
+from jobs.run.batch import pending_line
+from jobs.run.batch_document import batch_document
 from jobs.run.state import State
 from jobs.run.verdict import STOPPED
 from jobs.services import Services
 from jobs.status.changes import EVERY_RUN
+from jobs.status.projection import Place
 from jobs.status.query import PageQuery
 from runner.errors import NotPossible, StorageUnavailable
 from runner.project.batch_files import BatchFile, Mark
@@ -56,10 +59,12 @@ async def accept_batch(request: Request, accept: Callable[..., AcceptedBatch]) -
     key = check_idempotency_key(request.headers.get("idempotency-key"))
     batch, is_new = await to_thread.run_sync(partial(accept, key=key), limiter=request.app.state.accepting)
     for run in batch.runs:
-        services(request).changes.notify(run.run_id)
-    rendered = await services(request).batches.get(batch.batch_id)
+        services(request).changes.notify(run.run_id, Place(run.task_id, run.run_id))
     headers = {"Location": f"{prefix_of(request)}/batches/{batch.batch_id}"}
-    return RenderedResponse(rendered.body, 202 if is_new else 200, headers)
+    if is_new:
+        return JSONResponse(batch_document(batch, [*map(pending_line, batch.runs)], stopping=False), 202, headers)
+    known = await services(request).batches.get(batch.batch_id)
+    return RenderedResponse(known.body, 200, headers)
 
 
 async def stop_batch(request: Request) -> Response:

@@ -23,8 +23,10 @@ from jobs.api.responses import JSONResponse, RenderedResponse, etag_matches, not
 from jobs.queue.accept import Accepted
 from jobs.run.state import Trigger
 from jobs.status.cache import RenderedJSON
+from jobs.status.projection import Place
 from jobs.status.query import Labels, RunListQuery, RunsOfTaskQuery, for_task
 from runner.errors import BodyNotRead, BodyTooLarge, printable
+from runner.ids import RunId, TaskId
 
 LABEL_PREFIX = "label."
 BODY_BYTES = 64 * 1024  # more than any labels need
@@ -74,7 +76,8 @@ async def accept_run(request: Request, accept: Callable[..., Accepted]) -> Respo
     body = parse_body(await read_body(request))
     accept = partial(accept, key=key, labels=body.labels, trigger=Trigger(body.trigger))
     run, is_new = await to_thread.run_sync(accept, limiter=request.app.state.accepting)
-    services(request).changes.notify(run.id)
+    place = Place(TaskId(run.test_case.id), RunId(run.id)) if run.test_case else None
+    services(request).changes.notify(run.id, place)
     headers = {"Location": f"{prefix_of(request)}/test-runs/{run.id}"}
     if is_new:
         return JSONResponse(run, 202, headers)

@@ -46,6 +46,7 @@ from runner.project.task import Task
 from runner.settings import Settings
 
 MAX_RUNS = 500  # of a batch
+ENQUEUED = 50  # at once: Redis does nothing else meanwhile
 NO_TASK = TaskId("")  # in the place of a run's task, where a key stands for a batch
 
 
@@ -140,8 +141,8 @@ class BatchAcceptor:
         with ThreadPoolExecutor(WRITERS) as pool:
             made = [*pool.map(make, range(len(batch.runs)))]
         accepted = [record for record in made if isinstance(record, RunRecord)]
-        for record in accepted:
-            self._runs.enqueue(record)
+        for start in range(0, len(accepted), ENQUEUED):
+            self._runs.enqueue(*accepted[start : start + ENQUEUED])
         if not any(isinstance(problem, StorageUnavailable | Busy) for problem in made):
             with suppress(OSError):  # or it is completed once more, and nothing is left to do then
                 file.mark(Mark.OPEN)

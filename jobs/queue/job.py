@@ -6,7 +6,7 @@ The job's ID is the run's ID, and its `meta` a copy of the run's record.
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from redis import Redis
@@ -53,20 +53,21 @@ def make_queue(redis: Redis, name: str) -> Queue:
     return Queue(name, connection=redis, serializer=JSONSerializer)
 
 
-def enqueue(queue: Queue, record: RunRecord, settings: Settings, *, again: bool = False) -> None:
-    """Put the run's job into the queue, or behind the runs of its task. Raises redis's errors.
+def enqueue(queue: Queue, records: Iterable[RunRecord], settings: Settings, *, again: bool = False) -> None:
+    """Put the jobs of these runs into the queue, or behind the runs of their tasks, in one step. Raises redis's errors.
 
-    `again` replaces whatever Redis has of the job, and takes a turn back that it has already.
+    `again` replaces whatever Redis has of a job, and takes a turn back that it has already.
     """
-    job = build_job(queue, record, settings)
     with queue.connection.pipeline() as pipeline:
-        if again:
-            pipeline.delete(job.key)
-        if settings.runs_per_task:
-            _rate_limited_enqueue(queue, job, record, settings.runs_per_task, pipeline)
-        else:
-            queue.enqueue_job(job, pipeline=pipeline)
-        pipeline.publish(changes_channel(queue.name), record.run_id)
+        for record in records:
+            job = build_job(queue, record, settings)
+            if again:
+                pipeline.delete(job.key)
+            if settings.runs_per_task:
+                _rate_limited_enqueue(queue, job, record, settings.runs_per_task, pipeline)
+            else:
+                queue.enqueue_job(job, pipeline=pipeline)
+            pipeline.publish(changes_channel(queue.name), f"{record.run_id} {record.task_id}")
         pipeline.execute()
 
 
@@ -164,7 +165,8 @@ def save_to_job(job: Job, record: RunRecord) -> None:
 
 
 def changes_channel(queue_name: str) -> str:
-    """The Redis channel on which the IDs of runs of this queue are published that have just changed."""
+    """The Redis channel on which the IDs of runs of this queue are published that have just changed; behind that of a
+    new one, and a blank, is its task."""
     return f"bugninja-runner:changed:{queue_name}"
 
 

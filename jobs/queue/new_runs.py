@@ -105,21 +105,23 @@ class NewRuns:
                 f"The run was not accepted: the folder {place} cannot be written to ({error.strerror or error})."
             ) from None
 
-    def enqueue(self, record: RunRecord) -> None:
-        """Enqueue the job of a run whose record is on the disk. Redis has just taken a write, so it will take the job,
-        too; where it does not, or does not say so, the workers find the record and enqueue the run."""
+    def enqueue(self, *records: RunRecord) -> None:
+        """Enqueue the jobs of runs whose records are on the disk. Redis has just taken a write, so it will take these,
+        too; where it does not, or does not say so, the workers find the records and enqueue the runs."""
         try:
-            enqueue(self._queue, record, self._settings)
+            enqueue(self._queue, records, self._settings)
         except RedisError as error:
-            log_event("enqueue_failed", level=logging.WARNING, run=record.run_id, task=record.task_id, error=error)
-        log_event(
-            "accepted",
-            run=record.run_id,
-            task=record.task_id,
-            type=record.run_type,
-            original=record.original_run_id,
-            batch=record.batch_id,
-        )
+            ids = ",".join(record.run_id for record in records)
+            log_event("enqueue_failed", level=logging.WARNING, run=ids, error=error)
+        for record in records:
+            log_event(
+                "accepted",
+                run=record.run_id,
+                task=record.task_id,
+                type=record.run_type,
+                original=record.original_run_id,
+                batch=record.batch_id,
+            )
 
 
 def replay_of(new: RunRecord, original: RunRecord) -> RunRecord:

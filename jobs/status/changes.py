@@ -127,7 +127,7 @@ class Changes:
         self._wake_all()
 
     def notify(self, run_id: str, place: Place | None = None) -> None:
-        """Note that this run has changed, or a traversal with its ID at this place; wake its listeners."""
+        """Note that this run has changed, or is new at this place, or a traversal with its ID; wake its listeners."""
         self._projection.tell(RunId(run_id), place)
         self._told.set()
         self._wake(run_id)
@@ -204,9 +204,10 @@ class Changes:
 
     def _on_message(self, message: dict[str, Any]) -> None:
         data = message.get("data")
-        run_id = parse_run_id(data.decode(errors="replace")) if isinstance(data, bytes) else None
+        run, _, task = data.decode(errors="replace").partition(" ") if isinstance(data, bytes) else ("", "", "")
+        run_id, task_id = parse_run_id(run), parse_task_id(task)
         if run_id is not None:
-            self.notify(run_id)
+            self.notify(run_id, None if task_id is None else Place(task_id, run_id))
 
     async def _watch_files(self) -> None:
         before: list[Path] = []

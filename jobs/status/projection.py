@@ -85,7 +85,7 @@ class Projection:
         self._is_ending = False
 
     def tell(self, run_id: RunId, place: Place | None = None) -> None:
-        """Note that a run has changed; if it may be made by hand, also its place. Reads nothing."""
+        """Note that a run has changed; if it is new, or may be made by hand, also its place. Reads nothing."""
         self._told[run_id, place and place.task_id] = place
 
     @property
@@ -274,13 +274,15 @@ class Projection:
 
     def _affected(self, run_id: RunId, told: Place | None) -> Iterator[Place]:
         """Where this run is; if a traversal was told, also the runs that have or may have adopted it."""
-        if told is not None:
+        if told is not None and told.file is None:
+            yield from self.places(run_id) or [told]
+        elif told is not None:
             opened = self._places("seen IS NOT NULL AND name = ?", told.task_id)
             yield from (at for at in opened if at.seen != look(self._files, *at[:3]))
             yield told
             yield from self._places("traversal_id = ? AND name = ?", run_id, told.task_id)
-            return
-        yield from self.places(run_id) or [Place(task, run_id) for task in self._files.tasks_with_record(run_id)]
+        else:
+            yield from self.places(run_id) or [Place(task, run_id) for task in self._files.tasks_with_record(run_id)]
 
     def _places(self, condition: str, *values: str) -> list[Place]:
         return [Place(*row) for row in self._query(PLACES + condition, *values)]

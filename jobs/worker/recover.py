@@ -209,7 +209,7 @@ class Recovery:
         if job is not None and job_state(job) is JobState.CANCELED:
             close_unstarted(folder, record, STOPPED, job)
         elif self._is_due(record.run_id, "not enqueued"):
-            enqueue(self._queue, record, self._settings, again=True)
+            enqueue(self._queue, [record], self._settings, again=True)
             log_event("enqueued_again", run=record.run_id, task=record.task_id)
 
     def _recover_started(self, folder: RunFolder, record: RunRecord) -> None:

@@ -58,7 +58,7 @@ def enqueued(queue: Queue, project: Project, *names: str, task: str = "buy") -> 
     runs = [name * 24 for name in names]
     for run in runs:
         record = msgspec.structs.replace(QUEUED, run_id=RunId(run), task_id=TaskId(task))
-        enqueue(queue, record, project.settings())
+        enqueue(queue, [record], project.settings())
     return runs
 
 

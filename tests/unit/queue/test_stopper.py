@@ -37,7 +37,7 @@ class Stop:
         monkeypatch.setattr(module, "publish_change", lambda *arguments: self.published.append(arguments))
         self.folder = files.folder(RECORD.task_id, RECORD.run_id)
         self.folder.create(record_to_json(RECORD))
-        enqueue(make_queue(self.redis, "bugninja"), RECORD, settings)
+        enqueue(make_queue(self.redis, "bugninja"), [RECORD], settings)
         self.stopper = RunStopper(settings, self.redis, files)
 
     def __call__(self) -> str:
