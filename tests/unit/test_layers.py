@@ -13,6 +13,7 @@ MAY_IMPORT = {
     "runner": (),
     "runner/project": ("runner",),
     "runner/cli": ("runner/project", "runner"),
+    "runner/client": (),
     "jobs/run": RUNNER,
     "jobs/queue": ("jobs/run", *RUNNER),
     "jobs/worker": BELOW_STATUS,

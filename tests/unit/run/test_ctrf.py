@@ -76,7 +76,7 @@ def check_test(test: Any) -> None:
         )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(ANY_RESULTS)
 def test_no_text_makes_a_report_that_is_refused(whole: Results) -> None:
     document = report(whole)

@@ -77,7 +77,7 @@ def check_counts(content: bytes) -> None:
         assert int(root.attrib[name]) == sum(int(suite.attrib[name]) for suite in root)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(ANY_RESULTS, st.none() | TEXTS)
 def test_no_text_makes_a_file_that_a_ci_refuses(whole: Results, artifacts: str | None) -> None:
     content = junit_xml(whole, artifacts)
@@ -219,7 +219,7 @@ def test_a_text_that_is_cut_says_so_and_keeps_the_rest() -> None:
 
 @pytest.mark.parametrize("part", ["<", '"', "é", "🙂", "\n", "\t", "a\r\n", "\ud800"])
 def test_no_case_is_larger_than_20_kb(part: str) -> None:
-    text = part * 100_000
+    text = part * 30_000
     card = msgspec.structs.replace(
         CARD, action=text, goal=text, message=text, url=text, signal=text, log_tail=[text] * 30
     )
