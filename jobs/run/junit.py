@@ -55,7 +55,7 @@ def _fill(case: Element, run: RunResult, artifacts: str | None) -> None:
         result.text = details(run)
         if run.reason:
             result.set("type", run.reason)
-    if artifacts is not None and run.state.is_failure and run.failure and run.failure.screenshot:
+    if artifacts is not None and run.failure and run.failure.screenshot:
         picture = PurePosixPath(one_line(artifacts)) / f"{run.run_id}.png"
         SubElement(case, "system-out").text = f"[[ATTACHMENT|{picture}]]"
 

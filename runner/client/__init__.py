@@ -1,1 +1,4 @@
-"""The command line for CI: a program of one file that needs nothing but Python."""
+"""The command line `bugninja-runner`: it starts batches of tests, follows them, and ends with their result.
+
+It speaks HTTP only and imports nothing else of this project: the same files run as a zipapp, without an installation.
+"""

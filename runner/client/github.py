@@ -36,7 +36,6 @@ def report(document: Document, cards: Sequence[Document], url: str, environ: Map
     """
     failures = _failures(document, cards)
     out.writelines(f"{line}\n" for line in annotations(failures))
-    out.flush()
     with _said(out, "The summary of the job"):
         if path := environ.get("GITHUB_STEP_SUMMARY"):
             taken = Path(path).stat().st_size if Path(path).exists() else 0
@@ -55,7 +54,6 @@ def commands_off(out: TextIO) -> Iterator[None]:
         yield
     finally:
         out.write(f"\n::{word}::\n")
-        out.flush()
 
 
 @contextmanager

@@ -128,6 +128,13 @@ def test_a_step_that_repeats_its_request_has_the_same_key() -> None:
     assert key == idempotency_key(dict(GITHUB), b"request")
 
 
+def test_a_key_is_short_and_plain_whatever_the_names() -> None:
+    key = idempotency_key({**GITHUB, "GITHUB_JOB": "é " + "x" * 300, "RUNNER_NAME": "\udc80"}, b"request")
+    assert key is not None
+    assert KEY.fullmatch(key)
+    assert key.startswith("github-77-1-__xxx")
+
+
 @pytest.mark.parametrize(
     "change",
     ["GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT", "GITHUB_JOB", "GITHUB_ACTION", "RUNNER_NAME"],

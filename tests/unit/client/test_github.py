@@ -72,7 +72,7 @@ class Told:
         environ = {name: str(path) for name, path in self.files.items()}
         report(document, cards(document, **fields), page, environ, out)
         self.log = out.getvalue()
-        self.summary, self.output = (path.read_text(encoding="utf-8") for path in self.files.values())
+        self.summary, self.output = (path.read_bytes().decode() for path in self.files.values())
 
 
 def parse(text: str) -> list[Token]:
@@ -165,10 +165,23 @@ def test_the_summary_is_appended_and_a_batch_that_passed_has_no_cards(tmp_path: 
     assert "no runs of 0." in Told(tmp_path, batch()).summary
 
 
+def test_a_card_has_the_end_of_the_log_without_colours(tmp_path: Path) -> None:
+    log = ["\x1b[1;31mred\x1b[0m", *(f"line {n}" for n in range(25))]
+    told = Told(tmp_path, batch(run(1, "FAILED")), log_tail=log[:1])
+    assert "\n\n```text\nred\n```\n\n" in told.summary
+    again = Told(tmp_path, batch(run(1, "FAILED")), log_tail=log)
+    assert "\n\n```text\nline 5\nline 6\n" in again.summary
+    assert "\nline 24\n```\n\n" in again.summary
+
+
 def test_the_outputs_are_those_of_the_batch(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
     told = Told(tmp_path, batch(run(1), run(2), run(3, "FAILED"), run(4, "ERROR")))
     expected = {"batch-id": "b" * 24, "state": "FAILED", "passed": "2", "failed": "1", "errors": "1", "url": URL}
     assert outputs(told.output) == expected
+    assert (
+        outputs(Told(tmp_path / "more", batch(), "http://x\nstate=FINISHED").output)["url"] == "http://x state=FINISHED"
+    )
     words = re.findall("<<([0-9a-f]+)", told.output)
     assert words[0] != re.findall("<<([0-9a-f]+)", Told(tmp_path, batch()).output)[-1]
 
@@ -181,6 +194,7 @@ def test_a_summary_that_would_be_too_large_is_cut_between_cards(tmp_path: Path) 
     shown = told.summary.count("Open the run")
     assert f"\n{600 - shown} more failures are not shown here; see the page of the batch.\n" in told.summary
     assert told.summary.endswith("100 more runs are not shown here.\n")
+    assert told.summary.count("\n| ❌") == 500
     again = Told(tmp_path, document)
     assert len(again.summary.encode()) - size < 2000  # the counts alone
     assert again.summary.endswith(f"[Open the batch]({URL})\n\n")
@@ -215,8 +229,10 @@ def test_text_between_two_words_is_no_command() -> None:
 
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "http://x/) <b> [a](http://y", "http://[::1]:80/ui/batches/b"])
 def test_a_link_goes_to_the_page_or_nowhere(tmp_path: Path, url: str) -> None:
-    links = [token.attrs["href"] for token in parse(Told(tmp_path, batch(), url).summary) if token.type == "link_open"]
+    told = Told(tmp_path, batch(), url)
+    links = [token.attrs["href"] for token in parse(told.summary) if token.type == "link_open"]
     assert len(links) == url.startswith("http")
+    assert "](javascript" not in told.summary
     assert all(str(link).startswith("http://") for link in links)
 
 

@@ -19,8 +19,8 @@ CARD = Failure(
     url="https://shop.example/cart?a=1&b=2",
     screenshot="tasks/login/screenshots/run/003_click.png",
     log_tail=["line 1", "line <2>"],
-    exit_code=0,
-    signal=None,
+    exit_code=None,
+    signal="SIGTERM",
 )
 PASSED = RunResult(
     run_id="r" * 24,

@@ -132,6 +132,8 @@ def test_what_is_not_known_is_left_out() -> None:
     test = only_test("pending")
     assert not {"start", "stop", "browser", "attachments"} & test.keys()
     assert test["duration"] == 0
+    backwards = msgspec.structs.replace(PASSED, duration=-0.5)  # of two clocks
+    assert report(results(backwards))["results"]["tests"][0]["duration"] == 0
     without = msgspec.structs.replace(STATES["failed"], failure=msgspec.structs.replace(CARD, screenshot=None))
     assert "attachments" not in report(results(without))["results"]["tests"][0]
 

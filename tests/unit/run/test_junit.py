@@ -1,6 +1,7 @@
 """The JUnit file: what Jenkins and GitLab accept of it, and what they show."""
 
 import re
+from datetime import timedelta
 from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
@@ -13,7 +14,7 @@ from junitparser import JUnitXml
 
 from jobs.run.junit import junit_xml
 from jobs.run.results import CUT, Results
-from tests.unit.run.results import ANY_RESULTS, CARD, PASSED, STATES, TEXTS, results
+from tests.unit.run.results import ANY_RESULTS, CARD, PASSED, START, STATES, TEXTS, results
 
 ATTRIBUTES = {
     "testsuites": ({"name", "tests", "failures", "errors", "time"}, set()),
@@ -127,6 +128,7 @@ def test_a_failure_says_where_it_broke() -> None:
         "Action: click_element_by_index\n"
         "URL: https://shop.example/cart?a=1&b=2\n"
         "Goal: Open the cart\n"
+        "Signal: SIGTERM\n"
         "\nEnd of the log:\nline 1\nline <2>"
     )
 
@@ -134,6 +136,9 @@ def test_a_failure_says_where_it_broke() -> None:
 def test_a_failure_without_a_card_or_a_message_still_says_something() -> None:
     run = msgspec.structs.replace(STATES["failed"], message=None)
     assert [failure.get("message") for failure in parse(results(run)).iter("failure")] == ["The cart is empty"]
+    assert (
+        next(parse(results(msgspec.structs.replace(run, message="\n why\n"))).iter("failure")).get("message") == "why"
+    )
     bare = msgspec.structs.replace(run, failure=None)
     (failure,) = parse(results(bare)).iter("failure")
     assert failure.get("message") == "The run ended as FAILED."
@@ -161,7 +166,8 @@ def test_a_picture_that_is_not_there_is_not_named() -> None:
 
 def test_the_counts_are_those_of_each_task_and_of_all() -> None:
     other = msgspec.structs.replace(STATES["failed"], task_id="cart", file="tasks/cart/task_cart.toml")
-    content = junit_xml(results(*STATES.values(), other), None)
+    later = msgspec.structs.replace(PASSED, started_at=START + timedelta(hours=1))
+    content = junit_xml(results(later, *[*STATES.values()][1:], other), None)
     check_counts(content)
     root = ElementTree.fromstring(content)
     assert root.attrib == {"name": "Nightly", "tests": "7", "failures": "2", "errors": "1", "time": "20.000"}
@@ -193,6 +199,7 @@ def test_results_that_have_not_started_have_neither_times_nor_a_name() -> None:
     root = parse(results(STATES["pending"], name="", started_at=None, finished_at=None, duration=None))
     check(root)
     assert (root.get("name"), root.get("time")) == ("b" * 24, "0.000")
+    assert parse(results(duration=-0.5)).get("time") == "0.000"  # of two clocks
     assert root[0].get("timestamp") is None
     check(parse(results()))
 
@@ -227,6 +234,12 @@ def test_no_case_is_larger_than_20_kb(part: str) -> None:
     content = junit_xml(results(run, run), text)
     start, end = content.rindex(b"<testcase"), content.rindex(b"</testcase>") + len(b"</testcase>")
     assert end - start <= LARGEST_CASE
+
+
+def test_the_file_can_be_read_by_people() -> None:
+    lines = junit_xml(results(PASSED), None).decode().splitlines()
+    assert lines[0] == "<?xml version='1.0' encoding='utf-8'?>"
+    assert lines[3] == '    <testcase name="Log in" classname="login" time="9.500" />'
 
 
 def test_gitlab_may_have_the_file_in_each_case() -> None:
