@@ -19,8 +19,7 @@ from jobs.api.parameters import (
 from jobs.api.responses import JSONResponse, RenderedResponse, not_modified_or, prefix_of, services
 from jobs.api.runs import answer_at_change, read_body
 from jobs.queue.batches import AcceptedBatch
-from jobs.run.batch import pending_line
-from jobs.run.batch_document import batch_document
+from jobs.run.batch import batch_document, pending_line
 from jobs.run.state import State
 from jobs.run.verdict import STOPPED
 from jobs.services import Services

@@ -40,7 +40,7 @@ from jobs.api.tasks import (
     list_statistics,
     list_tasks,
 )
-from jobs.run.batch_document import BatchDocument, BatchItem
+from jobs.run.batch import BatchDocument, BatchItem
 from jobs.run.document import RunDocument
 from jobs.run.fingerprint import FailureGroup
 from jobs.run.statistics import TaskStatistics

@@ -1,4 +1,4 @@
-"""The record of a batch: runs that were accepted together, and how they ended. Pure."""
+"""A batch, runs that were accepted together: its record, where it stands, and the answer about it. Pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -190,3 +190,57 @@ def has_failed_enough(fail_fast: int | None, lines: Sequence[RunLine]) -> bool:
     """Whether so many runs failed, or could not be run to their end, that no other is to be started."""
     counts = count_lines(lines)
     return fail_fast is not None and counts.failed + counts.error >= fail_fast
+
+
+class BatchItem(Struct, frozen=True):
+    """A batch in a list. Times are UTC, `duration` is seconds."""
+
+    id: str
+    name: str
+    current_state: State
+    stopping: Annotated[bool, Meta(description="whether no run is started any more, and not all are over")]
+    error_message: Annotated[str | None, Meta(description="why the record of the batch cannot be used; null if it can")]
+    labels: Mapping[str, str]
+    mode: Mode
+    fail_fast: Annotated[int | None, Meta(description="after how many failures no run is started any more")]
+    rerun_of: str | None
+    queued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    duration: float | None
+    counts: Counts
+
+
+class BatchDocument(BatchItem, frozen=True):
+    """A batch."""
+
+    runs: Sequence[RunLine]
+    dropped: Annotated[
+        Sequence[Dropped], Meta(description="tasks that are run by the CLI in the run of another, which needs them")
+    ]
+
+
+def batch_document(record: BatchRecord, lines: Sequence[RunLine], *, stopping: bool) -> BatchDocument:
+    """The document of a batch whose runs stand so."""
+    state = State.ERROR if record.problem else batch_state(lines)
+    started = min((line.started_at for line in lines if line.started_at), default=None)
+    finished = max((line.finished_at for line in lines if line.finished_at), default=record.queued_at)
+    finished_at = finished if state.is_final else None
+    return BatchDocument(
+        id=record.batch_id,
+        name=record.name,
+        current_state=state,
+        stopping=stopping and not state.is_final,
+        error_message=record.problem,
+        labels=record.labels,
+        mode=record.mode,
+        fail_fast=record.fail_fast,
+        rerun_of=record.rerun_of,
+        queued_at=record.queued_at,
+        started_at=started,
+        finished_at=finished_at,
+        duration=seconds_between(started or record.queued_at, finished_at),
+        counts=count_lines(lines),
+        runs=lines,
+        dropped=record.dropped,
+    )

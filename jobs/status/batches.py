@@ -9,8 +9,17 @@ from cachetools import LRUCache
 
 from jobs.queue.batches import read_batch
 from jobs.queue.records import show_record
-from jobs.run.batch import BatchRecord, RunLine, deleted_line, pending_line, run_line, unreadable_batch
-from jobs.run.batch_document import BatchDocument, BatchItem, batch_document
+from jobs.run.batch import (
+    BatchDocument,
+    BatchItem,
+    BatchRecord,
+    RunLine,
+    batch_document,
+    deleted_line,
+    pending_line,
+    run_line,
+    unreadable_batch,
+)
 from jobs.run.state import State
 from jobs.status.cache import RenderedJSON, render_json
 from jobs.status.lists import RunLists
