@@ -18,6 +18,14 @@ from jobs.api.health import Health, Ready, health, metrics, ready
 from jobs.api.openapi import Operation, Reply, doc_routes, openapi
 from jobs.api.parameters import BatchBody, HealingQuery, LabelsBody, LogQuery, NoQuery, RerunQuery, RunBody, WaitQuery
 from jobs.api.responses import API_PREFIX
+from jobs.api.results import (
+    XML,
+    JUnitQuery,
+    get_ctrf_of_batch,
+    get_ctrf_of_run,
+    get_junit_of_batch,
+    get_junit_of_run,
+)
 from jobs.api.runs import (
     get_run,
     list_runs,
@@ -120,6 +128,8 @@ PICTURE = {
     206: Reply("the range of it that was asked for", media=MEDIA, headers=("ETag",)),
     304: Reply("it has not changed", headers=("ETag",)),
 }
+JUNIT = {200: Reply("the file", media=(XML,))}
+CTRF = {200: Reply("the file", media=("application/json",))}
 READY = {200: Reply("runs would be executed", Ready), 503: Reply("something is missing", Ready)}
 
 ENDPOINTS = (  # they are tried in this order, so those that are asked for most come first
@@ -148,6 +158,10 @@ ENDPOINTS = (  # they are tried in this order, so those that are asked for most 
         "GET", "/batches/{batch_id}", get_batch, document_replies(BatchDocument, "the batch"), [404, 422], WaitQuery
     ),
     endpoint("GET", "/batches/{batch_id}/events", watch_batch, {**STREAMED, 204: OVER}, [404]),
+    endpoint("GET", "/batches/{batch_id}/junit.xml", get_junit_of_batch, JUNIT, [404, 422], JUnitQuery),
+    endpoint("GET", "/batches/{batch_id}/ctrf.json", get_ctrf_of_batch, CTRF, [404]),
+    endpoint("GET", "/test-runs/{run_id}/junit.xml", get_junit_of_run, JUNIT, [404, 422], JUnitQuery),
+    endpoint("GET", "/test-runs/{run_id}/ctrf.json", get_ctrf_of_run, CTRF, [404]),
     endpoint("POST", "/batches/{batch_id}/stop", stop_batch, STOPPING_BATCH, [404]),
     starting("/batches/{batch_id}/rerun", rerun_batch, STARTED_BATCH, RerunQuery, LabelsBody | None),
     endpoint("GET", "/tasks", list_tasks, document_replies(Page[TaskDocument], "the tasks"), [404, 422], TaskListQuery),

@@ -1,0 +1,117 @@
+"""The results of a run, or of all runs of a batch, in the forms that other tools read."""
+
+from importlib.metadata import version
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobs.api.parameters import parse_query
+from jobs.api.responses import NO_SNIFFING, RenderedResponse, services
+from jobs.run.batch import RunLine
+from jobs.run.ctrf import ctrf
+from jobs.run.document import RunDocument
+from jobs.run.junit import junit_xml
+from jobs.run.results import Results, RunResult
+from jobs.services import Services
+from runner.errors import NotFound
+from runner.ids import TaskId
+from runner.project.task import toml_name
+
+XML = "application/xml"
+Folder = Annotated[
+    str, Meta(max_length=500, description="the folder with pictures as RUN_ID.png, in at most 500 characters")
+]
+
+
+class JUnitQuery(Struct, frozen=True):
+    """For whom the file is."""
+
+    artifacts: Folder | None = None
+    dialect: Annotated[
+        Literal["jenkins", "gitlab"],
+        Meta(description="jenkins, whose schema has no file in a case, or gitlab, which reads it there"),
+    ] = "jenkins"
+
+
+async def get_junit_of_run(request: Request) -> Response:
+    """Show how a run ended, as a JUnit file."""
+    return junit_response(request, await run_results(services(request), request.path_params["run_id"]))
+
+
+async def get_junit_of_batch(request: Request) -> Response:
+    """Show how the runs of a batch ended, as a JUnit file. Those that are not over are skipped in it."""
+    return junit_response(request, await batch_results(services(request), request.path_params["batch_id"]))
+
+
+async def get_ctrf_of_run(request: Request) -> Response:
+    """Show how a run ended, as a CTRF file."""
+    return ctrf_response(await run_results(services(request), request.path_params["run_id"]))
+
+
+async def get_ctrf_of_batch(request: Request) -> Response:
+    """Show how the runs of a batch ended, as a CTRF file. Those that are not over are pending in it."""
+    return ctrf_response(await batch_results(services(request), request.path_params["batch_id"]))
+
+
+def junit_response(request: Request, results: Results) -> Response:
+    query = parse_query(JUnitQuery, request.query_params)
+    content = junit_xml(results, query.artifacts, file_of_case=query.dialect == "gitlab")
+    return RenderedResponse(content, headers=NO_SNIFFING, media_type=XML)
+
+
+def ctrf_response(results: Results) -> Response:
+    return RenderedResponse(ctrf(results, version("bugninja-runner")), headers=NO_SNIFFING)
+
+
+async def run_results(found: Services, run_id: str) -> Results:
+    """The results of one run. Raises `NotFound`."""
+    run = await found.reader.document(run_id)
+    task_id = run.test_case.id if run.test_case else ""
+    result = RunResult(
+        run_id=run.id,
+        task_id=task_id,
+        test_name=run.test_case.test_name if run.test_case else run.id,
+        file=toml_name(TaskId(task_id)),
+        state=run.current_state,
+        reason=run.reason,
+        message=run.error_message,
+        started_at=run.started_at,
+        finished_at=run.finished_at,
+        duration=run.duration,
+        failure=run.failure,
+    )
+    return Results(run.id, result.test_name, run.started_at, run.finished_at, run.duration, [result], run.labels)
+
+
+async def batch_results(found: Services, batch_id: str) -> Results:
+    """The results of all runs of a batch; of those that did not pass, one after the other is looked into. Raises
+    `NotFound`."""
+    batch = await found.batches.document(batch_id)
+    runs = [line_result(line, await read_failed(found, line)) for line in batch.runs]
+    return Results(batch.id, batch.name, batch.started_at, batch.finished_at, batch.duration, runs, batch.labels)
+
+
+async def read_failed(found: Services, line: RunLine) -> RunDocument | None:
+    """The document of a run that did not pass; None for others, and if it was deleted."""
+    try:
+        return await found.reader.document(line.id) if line.current_state.is_failure else None
+    except NotFound:
+        return None
+
+
+def line_result(line: RunLine, run: RunDocument | None) -> RunResult:
+    return RunResult(
+        run_id=line.id,
+        task_id=line.task_id,
+        test_name=line.test_name,
+        file=line.file,
+        state=line.current_state,
+        reason=line.reason,
+        message=run.error_message if run else line.message,
+        started_at=line.started_at,
+        finished_at=line.finished_at,
+        duration=line.duration,
+        failure=run.failure if run else None,
+    )
