@@ -21,6 +21,7 @@ from jobs.retention import Plan, Pruner
 from runner.errors import ProjectGone, SettingsError
 from runner.files import utc_time
 from runner.log import configure_logging
+from runner.project.batch_files import BatchFile
 from runner.settings import Settings, read_settings
 
 MEGABYTE = 1_000_000
@@ -83,6 +84,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         configure_logging(settings.log_level)
         pruner = Pruner(settings)
         plans = [] if pruner.limits.are_none else pruner.plans(time.time(), progress.show)
+        batches = pruner.old_batches(time.time())
     except (SettingsError, ProjectGone) as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -90,15 +92,22 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     if pruner.limits.are_none:
         sys.stdout.write(NO_LIMITS)
         return 0
-    if really and plans:
-        return _prune(settings, pruner, plans, progress)
+    if really and (plans or batches):
+        return _prune(settings, pruner, plans, batches, progress)
     sys.stdout.writelines(map(as_row, plans))
-    sys.stdout.write(f"{summary(plans)} would be deleted; with --yes they are.\n")
+    sys.stdout.write(f"{summary(plans)}{and_batches(batches)} would be deleted; with --yes they are.\n")
     return 0
 
 
-def _prune(settings: Settings, pruner: Pruner, plans: Sequence[Plan], progress: ProgressLine) -> int:
+def and_batches(batches: Sequence[BatchFile]) -> str:
+    return f", and the records of {len(batches)} batches," if batches else ""
+
+
+def _prune(
+    settings: Settings, pruner: Pruner, plans: Sequence[Plan], batches: Sequence[BatchFile], progress: ProgressLine
+) -> int:
     done: list[Plan] = []
+    deleted: Sequence[BatchFile] = ()
     problem = None
     redis = connect(settings.redis_url)
     try:
@@ -107,10 +116,13 @@ def _prune(settings: Settings, pruner: Pruner, plans: Sequence[Plan], progress: 
             for plan in pruner.prune(task_id, [*group], redis):
                 done.append(plan)
                 progress.show(f"{task_id}: {len(done)} of {len(plans)} runs pruned")
+        for gone, batch in enumerate(batches, 1):
+            batch.remove()
+            deleted = batches[:gone]
     except (RedisError, OSError) as error:
         problem = str(error)
     progress.clear()
-    sys.stdout.write(f"{summary(done)} were deleted.\n")
+    sys.stdout.write(f"{summary(done)}{and_batches(deleted)} were deleted.\n")
     if pruner.failed:
         problem = f"{pruner.failed} runs could not be; the log says why."
     if problem:

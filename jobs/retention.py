@@ -13,6 +13,7 @@ from typing import NamedTuple, Self
 
 from redis import Redis
 
+from jobs.queue.batches import read_batch
 from jobs.queue.job import delete_job
 from jobs.queue.records import create_pruned, mark_pruned, read_file_record, show_record
 from jobs.run.record import RunRecord
@@ -22,6 +23,7 @@ from runner.errors import OwnershipLost, RecordUnreadable
 from runner.ids import RunId, TaskId
 from runner.log import log_event
 from runner.project.adoption import adoption_link
+from runner.project.batch_files import BatchFile
 from runner.project.catalog import TaskCatalog
 from runner.project.project import read_retention_policy
 from runner.project.removal import TaskFiles, all_but_record, remove, size_of
@@ -139,6 +141,21 @@ class Pruner:
                 if size or not run.is_pruned:
                     plans.append(Plan(task_id, run, is_whole, size))
         return plans
+
+    def old_batches(self, now: float) -> list[BatchFile]:
+        """The batches that ended before RECORDS_KEEP_DAYS; their runs are deleted then, too."""
+        limit = now - self.limits.records_days * DAY if self.limits.records_days else -math.inf
+        files = self._files.batches.all().values()
+        return [file for file in files if file.queued_at.timestamp() < limit and self._ended_at(file) < limit]
+
+    def _ended_at(self, file: BatchFile) -> float:
+        """When all runs of the batch had ended, in seconds since 1970; infinite if that is not recorded."""
+        try:
+            batch = read_batch(file)
+        except (OSError, RecordUnreadable):
+            return math.inf
+        times = [line.finished_at for line in (batch.lines if batch else None) or () if line.finished_at]
+        return max(times).timestamp() if times else math.inf
 
     def _runs(self, task_id: TaskId, accepted: set[RunId]) -> Iterator[Run]:
         """The runs of the task: those with a record, and those made by hand. No file is a run of its own that a run of

@@ -1,6 +1,8 @@
 """Batches of runs, from the request to the record of how all of them ended."""
 
+import re
 import shutil
+import time
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from jobs.queue.batches import BatchAcceptor, needed_by
 from jobs.queue.new_runs import NewRuns
+from jobs.retention import Pruner
 from jobs.run.record import RunRecord
 from runner.errors import StorageUnavailable
 from runner.files import utc_time
@@ -449,3 +452,21 @@ def test_an_unchanged_batch_is_a_304_and_a_change_answers_who_waits(shop: FakeSt
     assert len(lines) == 2
     seen = {"Last-Event-ID": lines[0].removeprefix("id: ")}
     assert shop.client.get(f"/batches/{batch['id']}/events", headers=seen).status_code == 204
+
+
+def test_an_old_batch_is_deleted_when_records_are(shop: FakeStack) -> None:
+    old, young = (start(shop, tasks=["buy"]) for _ in range(2))
+    shop.work()
+    recover(shop)
+    folder = shop.project.root / "batches"
+    (file,) = folder.glob(f"*{old['id']}.json")
+    file.write_text(re.sub(r'finished_at":"\d{4}', 'finished_at":"2020', file.read_text()))
+    file.rename(folder / f"batch_20200101_080000_000000_{old['id']}.json")
+    (folder / f"batch_20200101_080000_000000_{'o' * 24}.json").write_text("{}")  # one that cannot be read stays
+    now = time.time()
+    assert not Pruner(shop.project.settings(RUNS_KEEP_DAYS="1")).old_batches(now)
+    (found,) = Pruner(shop.project.settings(RECORDS_KEEP_DAYS="30")).old_batches(now)
+    assert found.batch_id == old["id"]
+    found.remove()
+    listed = [item["id"] for item in shop.client.get("/batches").json()["items"]]
+    assert listed == [young["id"], "o" * 24]
