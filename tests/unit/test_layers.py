@@ -39,6 +39,8 @@ HOME_OF = {
     "sqlite3": ("jobs/status",),
     "cachetools": ("jobs/status",),
     "subprocess": ("runner/cli",),
+    "click": ("runner/client",),
+    "rich": ("runner/client/live.py",),
 }
 """The only folders, or files, that may import these packages."""
 

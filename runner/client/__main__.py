@@ -1,0 +1,5 @@
+"""`python -m runner.client`"""
+
+from runner.client.main import main
+
+main()
