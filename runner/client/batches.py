@@ -3,9 +3,8 @@
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from runner.client.connection import Connection, Failed, Refused, Unreachable
@@ -15,11 +14,10 @@ JSON = dict[str, Any]
 PAGES: dict[Kind, str] = {"batches": "/ui/batches/", "test-runs": "/ui/runs/"}
 CODES = {"FINISHED": 0, "FAILED": 1, "ERROR": 3}
 COUNTS = ("total", "pending", "running", "passed", "failed", "error", "stopped")
-AN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+AN_ID = r"[A-Za-z0-9_-]{1,64}"
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """A run of a batch."""
 
     id: str
@@ -46,8 +44,7 @@ class Run:
         return self.state == "FINISHED"
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """A batch as it was at one moment."""
 
     kind: Kind
@@ -137,7 +134,7 @@ def batch_of_one(run: JSON) -> JSON:
 
 def checked_id(value: Any) -> str:
     """An ID, which is safe in a path. Raises `ValueError` for anything else."""
-    if not AN_ID.fullmatch(value):
+    if not re.fullmatch(AN_ID, value):
         raise ValueError
     return str(value)
 
@@ -152,11 +149,11 @@ def seconds_since_1970(value: Any) -> float | None:
     return None if value is None else datetime.fromisoformat(value).timestamp()
 
 
-@dataclass(frozen=True)
 class Api:
     """The calls."""
 
-    connection: Connection
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
 
     def find(self, name: str) -> Batch:
         """The batch with this ID, or the run. Raises `Failed`, also if there is none."""

@@ -3,9 +3,8 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse, HTTPSConnection
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult
 
 PATIENCE = 60.0  # seconds for which a server that cannot be reached is asked again
@@ -33,8 +32,7 @@ class Refused(Failed):
         self.status, self.code = status, 2 if status in OUR_FAULT else 4
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """One whole answer."""
 
     status: int
@@ -57,17 +55,15 @@ class Answer:
             return f"The runner answered {self.status}: it leads to {place}, which is not followed." if place else ""
 
 
-@dataclass
 class Connection:
-    """The way to one runner. The token is sent with each request, and shown nowhere."""
+    """The way to one runner. The token is sent with each request, and shown nowhere.
 
-    url: SplitResult
-    token: str = field(default="", repr=False)
-    patience: float = PATIENCE
-    warn: Callable[[str], None] = lambda text: None
-    """Is told, once per outage, why the server cannot be reached."""
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    `warn` is told, once per outage, why the server cannot be reached.
+    """
+
+    def __init__(self, url: SplitResult, token: str, warn: Callable[[str], None], patience: float = PATIENCE) -> None:
+        self.url, self.warn, self.patience = url, warn, patience
+        self._token = token
 
     @property
     def address(self) -> str:
@@ -90,17 +86,17 @@ class Connection:
 
         Raises `Refused`, or `Unreachable` when it has failed for `patience` seconds.
         """
-        begun, attempt = self.clock(), 0
+        begun, attempt = time.monotonic(), 0
         while True:
             try:
                 return checked(self.once(method, path, body, headers or {}, seconds))
             except Unreachable as error:
-                left = begun + self.patience - self.clock()
+                left = begun + self.patience - time.monotonic()
                 if left <= 0:
                     raise
                 if not attempt:
                     self.warn(f"{error} Trying again for {self.patience:g} s.")
-                self.sleep(min(PAUSES[min(attempt, len(PAUSES) - 1)], left))
+                time.sleep(min(PAUSES[min(attempt, len(PAUSES) - 1)], left))
                 seconds, attempt = min(seconds, max(left, 1)), attempt + 1
 
     def once(
@@ -145,8 +141,8 @@ class Connection:
         self, connection: HTTPConnection, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
     ) -> HTTPResponse:
         more = {"Accept": "application/json", "Connection": "close", **headers}
-        if self.token:
-            more["Authorization"] = f"Bearer {self.token}"
+        if self._token:
+            more["Authorization"] = f"Bearer {self._token}"
         if body is not None:
             more["Content-Type"] = "application/json"
         connection.request(method, self.url.path.rstrip("/") + path, body, more)

@@ -20,6 +20,8 @@ WORDS = {"FINISHED": "passed", "FAILED": "failed", "ERROR": "error", "PENDING": 
 class View(Protocol):
     """Shows a batch while it is followed."""
 
+    wants_medians: bool
+
     def __enter__(self) -> "View": ...
     def __exit__(self, *_: object) -> None: ...
     def say(self, text: str) -> None:
@@ -65,6 +67,8 @@ def counts_text(batch: Batch) -> str:
 
 class Quiet:
     """Shows nothing."""
+
+    wants_medians = False
 
     def __enter__(self) -> "View":
         return self

@@ -23,6 +23,8 @@ DRAWN = 0.2  # seconds from one drawing to the next, if nothing changes
 class LiveTable:
     """Draws the table on stderr, and removes it at the end."""
 
+    wants_medians = True
+
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(file=sys.stderr)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)

@@ -5,9 +5,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
@@ -37,8 +36,7 @@ from runner.client.reports import Wanted, cards, write
 from runner.client.session import NO_ANSWER, Session
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """How the result is shown, and where it is written."""
 
     junit: Path | None = None
@@ -210,8 +208,7 @@ def show_detached(batch: Batch, output: Output) -> int:
 
 def follow(api: Api, begin: Callable[[], Batch], ours: bool, output: Output) -> int:
     """Follow a batch to its end; show and write its result. Returns the exit code."""
-    view = output.view()
-    session = Session(api, view, begin, ours, output.timeout, stall(), medians=not isinstance(view, Quiet))
+    session = Session(api, output.view(), begin, ours, output.timeout, stall())
     code = session.watch()
     api.connection.warn = complain
     if session.error:

@@ -85,7 +85,7 @@ def make_api() -> Api:
             "The URL must be like https://runner.example:8000, without a user, a password or a query."
         )
     return Api(
-        Connection(url, token(), remembered("patience", PATIENCE), lambda line: click.echo(clean(line), err=True))
+        Connection(url, token(), lambda line: click.echo(clean(line), err=True), remembered("patience", PATIENCE))
     )
 
 

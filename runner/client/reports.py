@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from runner.client.batches import JSON, Api, Batch
@@ -13,8 +13,7 @@ from runner.client.connection import Answer, Failed, Refused
 MOST_CARDS = 50
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """The files to write."""
 
     junit: Path | None = None

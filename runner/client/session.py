@@ -5,7 +5,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Thread
 from types import FrameType
@@ -46,40 +45,33 @@ class Signals:
         self._events.put(signal.Signals(number))
 
 
-@dataclass
 class Session:
     """One batch that is followed. Make it, and call `watch`."""
 
-    api: Api
-    view: View
-    begin: Callable[[], Batch]
-    """Starts the batch or finds it; is called in a thread."""
-    ours: bool
-    """Whether an interruption stops the batch."""
-    timeout: float | None = None
-    stall: float = STALL
-    medians: bool = False
-    """Whether the view wants to know how long tasks usually take."""
-    batch: Batch | None = None
-    error: str = ""
-    """Why the batch was left before it was over, as a sentence."""
-    _events: "SimpleQueue[Event]" = field(default_factory=SimpleQueue)
-    _interrupted: signal.Signals | None = None
-    _deadline: float | None = None
-    _changed: float = 0.0
+    def __init__(
+        self, api: Api, view: View, begin: Callable[[], Batch], ours: bool, timeout: float | None, stall: float = STALL
+    ) -> None:
+        """`begin` starts the batch or finds it, in a thread. An interruption stops the batch if it is `ours`. The times
+        are in seconds."""
+        self._api, self._view, self._begin, self._ours = api, view, begin, ours
+        self._timeout, self._stall = timeout, stall
+        self.batch: Batch | None = None
+        self.error = ""  # why the batch was left before it was over, as a sentence
+        self._events: SimpleQueue[Event] = SimpleQueue()
+        self._interrupted: signal.Signals | None = None
+        self._changed = time.monotonic()
+        self._deadline = None if timeout is None else self._changed + timeout
 
     def watch(self) -> int:
         """Follow the batch until it is over, or has to be left. Returns the exit code."""
-        now = self._changed = time.monotonic()
-        self._deadline = None if self.timeout is None else now + self.timeout
-        self.api.connection.warn = self._events.put
+        self._api.connection.warn = self._events.put
         Signals(self._events).install()
         self._in_background(self._follow)
-        with self.view:
+        with self._view:
             while (code := self._step()) is None:
                 pass
         if code and self.batch and not self.batch.over:
-            self.api.connection.patience = LAST_PATIENCE
+            self._api.connection.patience = LAST_PATIENCE
         return code
 
     def _step(self) -> int | None:
@@ -88,7 +80,7 @@ class Session:
             code = self._take(self._events.get(timeout=TICK))
         except Empty:
             code = None
-            self.view.tick()
+            self._view.tick()
         return self._late() if code is None else code
 
     def _take(self, event: Event) -> int | None:
@@ -101,9 +93,9 @@ class Session:
             case signal.Signals():
                 self._interrupt(event)
             case str():
-                self.view.say(event)
+                self._view.say(event)
             case _:
-                self.view.expect(event)
+                self._view.expect(event)
         return None
 
     def _take_batch(self, batch: Batch) -> int | None:
@@ -111,20 +103,20 @@ class Session:
         self.batch = batch
         if before is None or before.document != batch.document:
             self._changed = time.monotonic()
-        self.view.show(batch)
+        self._view.show(batch)
         if batch.over:
             return self._signal_code() or batch.code
         if is_first and self._interrupted:
             self._in_background(self._stop)
-        if is_first and self.medians:
-            self._in_background(lambda: self._events.put(self.api.medians()))
+        if is_first and self._view.wants_medians:
+            self._in_background(lambda: self._events.put(self._api.medians()))
         return None
 
     def _interrupt(self, number: signal.Signals) -> None:
-        self._interrupted, self.api.connection.patience = number, LAST_PATIENCE
-        self._deadline = time.monotonic() + (STOPPING if self.ours else 0)
-        if self.ours:
-            self.view.say(f"{number.name}: stopping what was started. Once more leaves at once.")
+        self._interrupted, self._api.connection.patience = number, LAST_PATIENCE
+        self._deadline = time.monotonic() + (STOPPING if self._ours else 0)
+        if self._ours:
+            self._view.say(f"{number.name}: stopping what was started. Once more leaves at once.")
             if self.batch:
                 self._in_background(self._stop)
 
@@ -134,19 +126,19 @@ class Session:
         if self._deadline is not None and now >= self._deadline:
             self.error = self._why_left()
             return self._signal_code() or (TIMED_OUT if self.batch else NO_ANSWER)
-        if self.batch and self.batch.counts["pending"] and now - self._changed >= self.stall:
+        if self.batch and self.batch.counts["pending"] and now - self._changed >= self._stall:
             self._changed = now
-            if missing := self.api.missing(workers_only=True):
-                self.error = f"Nothing has changed for {self.stall:g} s. {missing}"
+            if missing := self._api.missing(workers_only=True):
+                self.error = f"Nothing has changed for {self._stall:g} s. {missing}"
                 return NO_ANSWER
         return None
 
     def _why_left(self) -> str:
         if not self._interrupted:
-            return f"Not over after {self.timeout:g} s." if self.batch else "The runner has not answered in time."
-        if self.ours and not self.batch:
+            return f"Not over after {self._timeout:g} s." if self.batch else "The runner has not answered in time."
+        if self._ours and not self.batch:
             return "The runner has not answered in time: it may have started the tests."
-        return "The runs have not ended in time." if self.ours else ""
+        return "The runs have not ended in time." if self._ours else ""
 
     def _signal_code(self) -> int | None:
         return 128 + self._interrupted if self._interrupted else None
@@ -160,9 +152,9 @@ class Session:
 
     def _follow(self) -> None:
         try:
-            batch = self.begin()
+            batch = self._begin()
             self._events.put(batch)
-            for later in follow(self.api, batch):
+            for later in follow(self._api, batch):
                 self._events.put(later)
         except Failed as error:
             self._events.put(error)
@@ -172,6 +164,6 @@ class Session:
     def _stop(self) -> None:
         if self.batch:
             try:
-                self.api.stop(self.batch)
+                self._api.stop(self.batch)
             except Failed as error:
                 self._events.put(f"It could not be stopped: {error}")
