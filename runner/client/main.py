@@ -210,11 +210,12 @@ def follow(api: Api, begin: Callable[[], Batch], ours: bool, output: Output) -> 
     """Follow a batch to its end; show and write its result. Returns the exit code."""
     session = Session(api, output.view(), begin, ours, output.timeout, stall())
     code = session.watch()
-    api.connection.warn = complain
     if session.error:
         complain(session.error)
     if not session.batch:
         return code
+    if session.batch.over:
+        api.connection.warn = complain
     show_result(session.batch, api.connection.address, output)
     problems = write_reports(api, session.batch, output)
     for sentence in problems:

@@ -1,0 +1,205 @@
+"""The exit code of each end, and what is said with it."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from tests.unit.client.conftest import Command
+from tests.unit.client.scripted import BATCH, CUT, DROP, ScriptedRunner, a_batch, a_run, one_run
+from tests.waiting import wait_for
+
+PASSED, FAILED, ERROR = "FINISHED", "FAILED", "ERROR"
+NO_WORKER = (503, b'{"status": "not ready", "redis": true, "workers": 0, "detail": "No worker is alive."}')
+
+
+def detail(status: int, text: str) -> tuple[int, bytes]:
+    return status, json.dumps({"detail": text}).encode()
+
+
+@pytest.mark.parametrize(
+    ("states", "code"),
+    [((PASSED, PASSED), 0), ((PASSED, FAILED), 1), ((ERROR, FAILED), 1), ((PASSED, ERROR), 3)],
+)
+def test_the_code_is_that_of_the_final_document(
+    runner: ScriptedRunner, command: Command, states: tuple[str, str], code: int
+) -> None:
+    runner.become(a_batch(a_run("login", states[0]), a_run("shop", states[1])))
+    assert command("run", "login", "shop").code == code
+    assert command("wait", BATCH).code == code
+    assert command("watch", BATCH).code == code
+    assert command("rerun", BATCH, "--failed").code == code
+    assert runner.requests("POST")[-1].path == f"/batches/{BATCH}/rerun?only=failed"
+
+
+def test_the_code_is_not_what_was_seen_meanwhile(runner: ScriptedRunner, command: Command) -> None:
+    runner.become(a_batch(a_run("login", "FAILED"), a_run("shop", "RUNNING")))
+    threading.Timer(0.2, runner.become, [a_batch(a_run("login", PASSED), a_run("shop", PASSED))]).start()
+    assert command("run", "login", "shop").code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run"], ["run", "--all", "login"], ["run", "login", "--tag", "a"], ["run", "--tag", "a,,b"], ["run", "--all", "--mode", "x"],
+        ["run", "--all", "--timeout", "soon"], ["run", "--all", "--timeout", "0"], ["run", "--all", "--fail-fast=0"], ["run", "--all", "--label", "x"],
+        ["run", "--all", "--detach", "--timeout", "5"], ["run", "--all", "--detach", "--junit", "x"], ["run", "--all", "--token", "x"],
+        ["wait"], ["nothing"], ["--url", "ftp://x", "list"], ["--url", "http://u:p@x", "list"], ["--url", "http://x:99999", "list"],
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_2_and_asks_nothing(runner: ScriptedRunner, command: Command, words: list[str]) -> None:
+    ended = command(*words)
+    assert (ended.code, ended.out) == (2, "")
+    assert "Error" in ended.err
+    assert not runner.asked
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(404, 2), (409, 2), (413, 2), (422, 2), (401, 4), (403, 4), (507, 4), (500, 4)]
+)
+def test_a_refused_start_is_a_sentence(runner: ScriptedRunner, command: Command, status: int, code: int) -> None:
+    runner.always["POST /batches"] = detail(status, "There is no task nothing.")
+    ended = command("run", "nothing")
+    assert (ended.code, ended.out, ended.err) == (code, "", "There is no task nothing.\n")
+    assert len(runner.requests("POST /batches")) == 1
+
+
+def test_an_unknown_id_is_2(command: Command) -> None:
+    for name in ("wait", "watch", "stop", "rerun", "log", "open"):
+        assert command(name, "nothing").code == 2
+    assert "There is no batch and no run nothing." in command("wait", "nothing").err
+
+
+def test_a_redirect_is_not_followed(runner: ScriptedRunner, command: Command) -> None:
+    runner.always["POST /batches"] = (302, b"")
+    ended = command("run", "login")
+    assert ended.code == 4
+    assert "it leads to http://elsewhere.example/, which is not followed" in ended.err
+
+
+def test_nothing_is_started_without_a_worker(runner: ScriptedRunner, command: Command) -> None:
+    runner.always["GET /ready"] = NO_WORKER
+    ended = command("run", "login")
+    assert (ended.code, ended.err) == (4, "No worker is alive.\n")
+    assert not runner.requests("POST")
+
+
+def test_runs_that_wait_for_no_worker_are_left(runner: ScriptedRunner, command: Command) -> None:
+    runner.next["GET /ready"] = [runner.always["GET /ready"]]
+    runner.always["GET /ready"] = NO_WORKER
+    ended = command("--stall", "0.3", "run", "login")
+    assert ended.code == 4
+    assert "Nothing has changed for 0.3 s. No worker is alive." in ended.err
+    assert f"bugninja-runner wait {BATCH}" in ended.out
+    assert not runner.requests(f"POST /batches/{BATCH}/stop")
+
+
+@pytest.mark.parametrize(
+    "ready", [(200, b'{"redis": true}'), (503, b'{"redis": false, "detail": "Redis does not answer."}'), DROP]
+)
+def test_runs_that_wait_for_anything_else_are_not(
+    runner: ScriptedRunner, command: Command, ready: tuple[int, bytes]
+) -> None:
+    runner.always["GET /ready"] = ready
+    threading.Timer(0.8, runner.become, [a_batch(a_run("login", PASSED))]).start()
+    assert command("--stall", "0.2", "wait", BATCH).code == 0
+    assert len(runner.requests("GET /ready")) >= 2
+
+
+def test_a_run_that_executes_needs_no_look_at_the_workers(runner: ScriptedRunner, command: Command) -> None:
+    runner.become(a_batch(a_run("login", "RUNNING")))
+    runner.always["GET /ready"] = NO_WORKER
+    threading.Timer(0.5, runner.become, [a_batch(a_run("login", PASSED))]).start()
+    assert command("--stall", "0.1", "wait", BATCH).code == 0
+
+
+def test_a_timeout_is_5_and_says_what_goes_on(runner: ScriptedRunner, command: Command) -> None:
+    runner.become(a_batch(a_run("login", PASSED), a_run("shop", "RUNNING")))
+    ended = command("run", "login", "shop", "--timeout", "0.3s", "--junit", "out.xml")
+    assert ended.code == 5
+    assert "These runs go on: runshop\n" in ended.out
+    assert f"\nbugninja-runner wait {BATCH}\n" in ended.out
+    assert "Not over after 0.3 s." in ended.err
+    assert runner.requests(f"GET /batches/{BATCH}/junit.xml")
+    assert not runner.requests(f"POST /batches/{BATCH}/stop")
+
+
+@pytest.mark.parametrize("words", [["run", "login"], ["wait", BATCH], ["list"], ["stop", BATCH]])
+def test_a_runner_that_is_never_there_is_4(runner: ScriptedRunner, command: Command, words: list[str]) -> None:
+    runner.close()
+    begun = time.monotonic()
+    ended = command("--patience", "0.5", *words)
+    assert ended.code == 4
+    assert 0.5 <= time.monotonic() - begun < 3
+    assert ended.err.count("Connection refused") == 2  # when it begins, and at the end
+    assert "Trying again for 0.5 s." in ended.err
+
+
+@pytest.mark.parametrize("fault", [DROP, CUT, (502, b"<html>"), (503, b"{}"), (504, b""), (200, b"<html>")])
+def test_a_fault_on_the_way_is_passed_over(runner: ScriptedRunner, command: Command, fault: tuple[int, bytes]) -> None:
+    runner.become(a_batch(a_run("login", PASSED)))
+    runner.next = {name: [fault, fault] for name in ("POST /batches", f"GET /batches/{BATCH}", "GET /ready")}
+    assert command("run", "login").code == 0
+    assert command("wait", BATCH).code == 0
+    keys = [asked.headers["Idempotency-Key"] for asked in runner.requests("POST /batches")]
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+
+
+def test_each_success_gives_new_patience(runner: ScriptedRunner, command: Command) -> None:
+    runner.become(a_batch(a_run("login", "RUNNING")))
+    name = f"GET /batches/{BATCH}"
+    runner.always[f"{name}/events"] = (404, b"")
+    good = (200, json.dumps(runner.document).encode())
+    runner.next[name] = [DROP, DROP, good, DROP, DROP, good, DROP, DROP, good]
+    threading.Timer(1.2, runner.become, [a_batch(a_run("login", PASSED))]).start()
+    assert command("--patience", "0.7", "wait", BATCH).code == 0
+
+
+def test_a_runner_that_is_restarted_is_followed_further(runner: ScriptedRunner, command: Command) -> None:
+    port = runner.server.server_port
+    later: list[ScriptedRunner] = []
+
+    def restart() -> None:
+        wait_for(lambda: runner.streaming, 10)
+        runner.close()
+        time.sleep(0.3)
+        later.append(ScriptedRunner(a_batch(a_run("login", FAILED)), port))
+
+    thread = threading.Thread(target=restart)
+    thread.start()
+    assert command("run", "login").code == 1
+    thread.join()
+    later[0].close()
+
+
+def test_a_batch_that_is_suddenly_unknown_is_no_wrong_usage(runner: ScriptedRunner, command: Command) -> None:
+    runner.always[f"GET /batches/{BATCH}/events"] = (404, b"")
+    runner.always[f"GET /batches/{BATCH}"] = (404, b"")
+    assert command("run", "login").code == 4
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b'{"id": "../x", "runs": [], "counts": {}}', b'{"runs": 1}', b"1"])
+def test_what_is_no_runner_is_4(runner: ScriptedRunner, command: Command, body: bytes) -> None:
+    runner.always["POST /batches"] = (202, body)
+    ended = command("run", "login")
+    assert (ended.code, ended.err) == (4, "The answer is not that of a runner, or of one with another version.\n")
+
+
+@pytest.mark.parametrize(("state", "code"), [(PASSED, 0), (FAILED, 1), (ERROR, 3)])
+def test_a_single_run_is_a_batch_of_one(runner: ScriptedRunner, command: Command, state: str, code: int) -> None:
+    failure = {"action": "click", "url": "http://shop.example/cart"}
+    runner.become(one_run("RUNNING"))
+    ended_run = one_run(state, failure=failure, error_message="No cart", reason="stopped" if code == 3 else None)
+    threading.Timer(0.3, runner.become, [ended_run]).start()
+    ended = command("wait", "runlogin", "--json")
+    assert ended.code == code
+    document = json.loads(ended.out)
+    assert document["counts"]["stopped" if code == 3 else "failed" if code else "passed"] == 1
+    assert document["runs"][0]["task_id"] == "login"
+    assert document["runs"][0]["failed_path"] == "http://shop.example/cart"
+    assert runner.requests("GET /test-runs/runlogin/events")
+    rerun = command("rerun", "runlogin", "--failed", "-q")
+    assert rerun.code == (code or 2)
+    assert bool(runner.requests("POST /test-runs/runlogin/rerun")) == bool(code)
