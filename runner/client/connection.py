@@ -81,15 +81,17 @@ class Connection:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         seconds: float = ANSWER_SECONDS,
+        raw: bool = False,
     ) -> Answer:
-        """The answer, in so many seconds per attempt. A request is repeated until one succeeds: give a POST a key.
+        """The answer, in so many seconds per attempt; it is JSON, unless it may be `raw`. A request is repeated until
+        one succeeds: give a POST a key.
 
         Raises `Refused`, or `Unreachable` when it has failed for `patience` seconds.
         """
         begun, attempt = time.monotonic(), 0
         while True:
             try:
-                return checked(self.once(method, path, body, headers or {}, seconds))
+                return checked(self.once(method, path, body, headers or {}, seconds), raw)
             except Unreachable as error:
                 left = begun + self.patience - time.monotonic()
                 if left <= 0:
@@ -111,8 +113,6 @@ class Connection:
             raise self._unreachable(error) from None
         finally:
             connection.close()
-        if answer.headers.get_content_type() == "application/json" and answer.status == 200:
-            answer.json()
         return answer
 
     def lines(self, path: str, first: float, later: float) -> Iterator[bytes]:
@@ -153,9 +153,11 @@ class Connection:
         return Unreachable(f"The runner at {self.address} cannot be reached ({why}).")
 
 
-def checked(answer: Answer) -> Answer:
+def checked(answer: Answer, raw: bool) -> Answer:
     """The answer itself if it is a success. Raises `Unreachable` if it may be one later, otherwise `Refused`."""
     if 200 <= answer.status < 300 or answer.status == 304:
+        if not raw and answer.status != 304:
+            answer.json()
         return answer
     detail = answer.detail()
     if answer.status in NOT_NOW:

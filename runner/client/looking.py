@@ -107,7 +107,7 @@ def show_log(run: str, follow: bool) -> None:
     while True:
         batch = api.read("test-runs", run)
         over = over or batch.over
-        answer = api.connection.get(f"{batch.path}/log?offset={offset}")
+        answer = api.connection.get(f"{batch.path}/log?offset={offset}", raw=True)
         offset = int(answer.headers["X-Next-Offset"] or offset + len(answer.body))
         click.echo(clean_lines(decode(answer.body, over)), nl=False)
         sys.stdout.flush()

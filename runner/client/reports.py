@@ -53,7 +53,7 @@ def attempt(path: Path, do: Callable[[], None]) -> str:
 
 def download(api: Api, source: str, path: Path) -> None:
     """Write what the server has there into a file. Raises `Failed`, `OSError`."""
-    save(path, api.connection.get(source).body)
+    save(path, api.connection.get(source, raw=True).body)
 
 
 def save(path: Path, content: bytes) -> None:
@@ -83,7 +83,7 @@ def save_artifacts(api: Api, run_id: str, folder: Path) -> None:
 def if_there(api: Api, path: str) -> Answer | None:
     """A file of the server; None if there is none. Raises `Failed`."""
     try:
-        return api.connection.get(path)
+        return api.connection.get(path, raw=True)
     except Refused as error:
         if error.status in (404, 410):
             return None

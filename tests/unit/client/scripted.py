@@ -108,7 +108,7 @@ class ScriptedRunner:
     def become(self, document: dict[str, Any], over: bool = False) -> None:
         """Say this from now on, also to who waits."""
         with self.changed:
-            self.document, self.is_closed = document, over
+            self.document, self.is_closed, self.over_at = document, over, time.monotonic()
             self.changed.notify_all()
 
     def requests(self, start: str) -> list[Asked]:
@@ -166,7 +166,6 @@ class ScriptedRunner:
                 handler.wfile.flush()
                 self.streaming = True
                 if self.is_over:
-                    self.over_at = time.monotonic()
                     return
                 self.changed.wait()
 
