@@ -16,7 +16,7 @@ from runner.client.lines import View
 
 TICK = 0.1
 STALL = 60.0  # seconds without a change, after which we ask whether there is a worker at all
-STOPPING = 8.0  # seconds in which what was interrupted has to end
+STOPPING = 5.0  # seconds in which what was interrupted has to end: a CI kills soon
 LAST_PATIENCE = 3.0  # seconds for a server that cannot be reached, once we have to go
 NO_ANSWER, TIMED_OUT = 4, 5
 SHOW_CURSOR = b"\x1b[?25h"

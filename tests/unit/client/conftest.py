@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from runner.client import connection
 from runner.client.main import main
 from tests.stack import ROOT
 from tests.unit.client.scripted import ScriptedRunner, a_batch, a_run
@@ -39,6 +40,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runner: Scripte
     for name in ("GITHUB_ACTIONS", "CI", "BUGNINJA_RUNNER_TOKEN", "NO_COLOR", "GITHUB_STEP_SUMMARY", "GITHUB_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BUGNINJA_RUNNER_URL", runner.url)
+    monkeypatch.setattr(connection, "PAUSES", (0.02, 0.05))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 

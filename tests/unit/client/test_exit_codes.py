@@ -102,8 +102,8 @@ def test_runs_that_wait_for_anything_else_are_not(
     runner: ScriptedRunner, command: Command, ready: tuple[int, bytes]
 ) -> None:
     runner.always["GET /ready"] = ready
-    threading.Timer(0.8, runner.become, [a_batch(a_run("login", PASSED))]).start()
-    assert command("--stall", "0.2", "wait", BATCH).code == 0
+    threading.Timer(0.5, runner.become, [a_batch(a_run("login", PASSED))]).start()
+    assert command("--stall", "0.1", "wait", BATCH).code == 0
     assert len(runner.requests("GET /ready")) >= 2
 
 
@@ -129,11 +129,11 @@ def test_a_timeout_is_5_and_says_what_goes_on(runner: ScriptedRunner, command: C
 def test_a_runner_that_is_never_there_is_4(runner: ScriptedRunner, command: Command, words: list[str]) -> None:
     runner.close()
     begun = time.monotonic()
-    ended = command("--patience", "0.5", *words)
+    ended = command("--patience", "0.2", *words)
     assert ended.code == 4
-    assert 0.5 <= time.monotonic() - begun < 3
+    assert 0.2 <= time.monotonic() - begun < 3
     assert ended.err.count("Connection refused") == 2  # when it begins, and at the end
-    assert "Trying again for 0.5 s." in ended.err
+    assert "Trying again for 0.2 s." in ended.err
 
 
 @pytest.mark.parametrize("fault", [DROP, CUT, (502, b"<html>"), (503, b"{}"), (504, b""), (200, b"<html>")])
@@ -152,9 +152,9 @@ def test_each_success_gives_new_patience(runner: ScriptedRunner, command: Comman
     name = f"GET /batches/{BATCH}"
     runner.always[f"{name}/events"] = (404, b"")
     good = (200, json.dumps(runner.document).encode())
-    runner.next[name] = [DROP, DROP, good, DROP, DROP, good, DROP, DROP, good]
-    threading.Timer(1.2, runner.become, [a_batch(a_run("login", PASSED))]).start()
-    assert command("--patience", "0.7", "wait", BATCH).code == 0
+    over = (200, json.dumps(a_batch(a_run("login", PASSED))).encode())
+    runner.next[name] = [*[DROP, DROP, DROP, good] * 6, over]  # each outage takes 0.12 s
+    assert command("--patience", "0.4", "wait", BATCH).code == 0
 
 
 def test_a_runner_that_is_restarted_is_followed_further(runner: ScriptedRunner, command: Command) -> None:
@@ -192,7 +192,7 @@ def test_a_single_run_is_a_batch_of_one(runner: ScriptedRunner, command: Command
     failure = {"action": "click", "url": "http://shop.example/cart"}
     runner.become(one_run("RUNNING"))
     ended_run = one_run(state, failure=failure, error_message="No cart", reason="stopped" if code == 3 else None)
-    threading.Timer(0.3, runner.become, [ended_run]).start()
+    threading.Timer(0.1, runner.become, [ended_run]).start()
     ended = command("wait", "runlogin", "--json")
     assert ended.code == code
     document = json.loads(ended.out)
