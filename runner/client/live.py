@@ -75,7 +75,7 @@ def picture(batch: Batch, medians: Mapping[str, float], now: float, height: int)
 def row(run: Run, median: float | None, now: float) -> tuple[RenderableType, ...]:
     """The cells of a run."""
     seconds = elapsed(run, now)
-    bar = ProgressBar(median, min(seconds, median), width=BAR) if median and run.state == "RUNNING" else Text("")
+    bar = bar_of(median, seconds, BAR) if median and run.state == "RUNNING" else Text("")
     return (
         Text(clean(run.task)),
         Text(WORDS.get(run.state, clean(run.state)), style=STYLES.get(run.state, "")),
@@ -92,10 +92,15 @@ def overall(batch: Batch, medians: Mapping[str, float], now: float) -> tuple[Ren
     rest = estimate(batch, medians, now)
     line = Table.grid(padding=(0, 1))
     line.add_row(
-        ProgressBar(len(batch.runs), over, width=2 * BAR),
+        bar_of(len(batch.runs), over, 2 * BAR),
         Text(f"{over}/{len(batch.runs)}" + (f", about {duration_text(rest)} left" if rest else "")),
     )
     return line, Text(counts_text(batch))
+
+
+def bar_of(total: float, done: float, width: int) -> ProgressBar:
+    """A bar of so many characters."""
+    return ProgressBar(total, min(done, total), width, complete_style="cyan", finished_style="cyan")
 
 
 def elapsed(run: Run, now: float) -> float:
@@ -106,7 +111,12 @@ def elapsed(run: Run, now: float) -> float:
 
 
 def estimate(batch: Batch, medians: Mapping[str, float], now: float) -> float:
-    """In how many seconds all will be over, if as many runs run side by side as do now; 0 if that is not known."""
-    open_runs = [run for run in batch.runs if not run.over and run.task in medians]
-    rest = [medians[run.task] - (elapsed(run, now) if run.state == "RUNNING" else 0) for run in open_runs]
+    """In how many seconds all will be over, if as many runs run side by side as do now, and new tasks take what others
+    do; 0 if that is not known."""
+    usual = sum(medians.values()) / max(len(medians), 1)
+    rest = [
+        medians.get(run.task, usual) - (elapsed(run, now) if run.state == "RUNNING" else 0)
+        for run in batch.runs
+        if not run.over
+    ]
     return sum(max(seconds, 0) for seconds in rest) / max(batch.counts["running"], 1)

@@ -47,9 +47,9 @@ def test_what_is_left_is_estimated_from_the_medians() -> None:
         a_run("new"),
     ]
     batch = as_batch("batches", a_batch(*runs))
-    assert estimate(batch, {"a": 30.0, "b": 4.0}, NOW) == (20 + 0 + 30) / 2
+    assert estimate(batch, {"a": 30.0, "b": 4.0}, NOW) == (20 + 0 + 30 + 17) / 2
     assert estimate(batch, {}, NOW) == 0
-    assert "0/4, about 25.0 s left" in drawn(*runs, medians={"a": 30.0, "b": 4.0})[-2]
+    assert "0/4, about 33.5 s left" in drawn(*runs, medians={"a": 30.0, "b": 4.0})[-2]
     assert "━" in drawn(*runs, medians={"a": 30.0})[1]
     assert "━" not in drawn(*runs)[1]
 
