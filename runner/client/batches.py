@@ -14,6 +14,7 @@ JSON = dict[str, Any]
 PAGES: dict[Kind, str] = {"batches": "/ui/batches/", "test-runs": "/ui/runs/"}
 CODES = {"FINISHED": 0, "FAILED": 1, "ERROR": 3}
 COUNTS = ("total", "pending", "running", "passed", "failed", "error", "stopped")
+NO_RUNNER = "The answer is not that of a runner, or of one with another version."
 AN_ID = r"[A-Za-z0-9_-]{1,64}"
 
 
@@ -90,7 +91,7 @@ def as_batch(kind: Kind, document: Any) -> Batch:
         counts = {name: int(document["counts"][name]) for name in COUNTS}
         return Batch(kind, checked_id(document["id"]), str(document["current_state"]), counts, runs, document)
     except (LookupError, TypeError, ValueError, AttributeError):
-        raise Failed("The answer is not that of a runner, or of one with another version.") from None
+        raise Failed(NO_RUNNER) from None
 
 
 def as_run(document: JSON) -> Run:
@@ -171,7 +172,7 @@ class Api:
 
     def read(self, kind: Kind, name: str) -> Batch:
         """A batch, or a run."""
-        return as_batch(kind, self.connection.get(f"/{kind}/{quote(name, safe='')}").json())
+        return as_batch(kind, self.connection.get(f"/{kind}/{quote(name, '', errors='replace')}").json())
 
     def start(self, kind: Kind, path: str, body: JSON, key: Callable[[bytes], str]) -> tuple[Batch, bool]:
         """The batch that this POST starts, or did before; and which of both. The key is made of the request."""

@@ -88,10 +88,10 @@ class Connection:
 
         Raises `Refused`, or `Unreachable` when it has failed for `patience` seconds.
         """
-        begun, attempt = time.monotonic(), 0
+        begun, attempt, left = time.monotonic(), 0, self.patience
         while True:
             try:
-                return checked(self.once(method, path, body, headers or {}, seconds), raw)
+                return checked(self.once(method, path, body, headers or {}, min(seconds, max(left, 1))), raw)
             except Unreachable as error:
                 left = begun + self.patience - time.monotonic()
                 if left <= 0:
@@ -99,7 +99,7 @@ class Connection:
                 if not attempt:
                     self.warn(f"{error} Trying again for {self.patience:g} s.")
                 time.sleep(min(PAUSES[min(attempt, len(PAUSES) - 1)], left))
-                seconds, attempt = min(seconds, max(left, 1)), attempt + 1
+                attempt += 1
 
     def once(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = {}, seconds: float = 5
@@ -153,7 +153,7 @@ class Connection:
         return Unreachable(f"The runner at {self.address} cannot be reached ({why}).")
 
 
-def checked(answer: Answer, raw: bool) -> Answer:
+def checked(answer: Answer, raw: bool = False) -> Answer:
     """The answer itself if it is a success. Raises `Unreachable` if it may be one later, otherwise `Refused`."""
     if 200 <= answer.status < 300 or answer.status == 304:
         if not raw and answer.status != 304:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
-from runner.client.batches import JSON, Api, Batch
+from runner.client.batches import JSON, NO_RUNNER, Api, Batch
 from runner.client.ci import idempotency_key
 from runner.client.ci import labels as labels_of
 from runner.client.connection import Failed, Refused
@@ -270,4 +270,7 @@ def main() -> NoReturn:
     except Failed as error:
         complain(str(error))
         code = error.code
+    except (LookupError, TypeError, ValueError):
+        complain(NO_RUNNER)
+        code = NO_ANSWER
     sys.exit(code)

@@ -27,7 +27,7 @@ class Wanted(NamedTuple):
 
 def write(api: Api, batch: Batch, wanted: Wanted) -> list[str]:
     """Write the files. Returns a sentence for each that could not be written."""
-    asked = f"?artifacts={quote(str(wanted.artifacts))}" if wanted.artifacts else ""
+    asked = f"?artifacts={quote(str(wanted.artifacts), errors='replace')}" if wanted.artifacts else ""
     files = {wanted.junit: f"junit.xml{asked}", wanted.ctrf: "ctrf.json", wanted.html: "report.html"}
     wrong = [
         attempt(path, partial(download, api, f"{batch.path}/{name}", path)) for path, name in files.items() if path

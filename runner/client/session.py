@@ -17,7 +17,7 @@ from runner.client.lines import View
 TICK = 0.1
 STALL = 60.0  # seconds without a change, after which we ask whether there is a worker at all
 STOPPING = 5.0  # seconds in which what was interrupted has to end: a CI kills soon
-LAST_PATIENCE = 3.0  # seconds for a server that cannot be reached, once we have to go
+LAST_PATIENCE = 5.0  # seconds for a server that cannot be reached, once we have to go
 NO_ANSWER, TIMED_OUT = 4, 5
 SHOW_CURSOR = b"\x1b[?25h"
 Event = Batch | Failed | signal.Signals | str | dict[str, float]

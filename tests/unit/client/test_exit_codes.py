@@ -1,6 +1,7 @@
 """The exit code of each end, and what is said with it."""
 
 import json
+import socket
 import threading
 import time
 
@@ -136,6 +137,19 @@ def test_a_runner_that_is_never_there_is_4(runner: ScriptedRunner, command: Comm
     assert "Trying again for 0.2 s." in ended.err
 
 
+def test_a_runner_that_never_answers_is_4(command: Command) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        begun = time.monotonic()
+        ended = command("--patience", "0.3", "--url", f"http://127.0.0.1:{silent.getsockname()[1]}", "stats")
+        assert (ended.code, "timed out" in ended.err) == (4, True)
+        assert time.monotonic() - begun < 4
+
+
+def test_an_id_may_be_anything(command: Command) -> None:
+    for name in ("..", "a/b?c#d", "\udcff", "\x1b[1m"):
+        assert command("wait", name).code == 2
+
+
 @pytest.mark.parametrize("fault", [DROP, CUT, (502, b"<html>"), (503, b"{}"), (504, b""), (200, b"<html>")])
 def test_a_fault_on_the_way_is_passed_over(runner: ScriptedRunner, command: Command, fault: tuple[int, bytes]) -> None:
     runner.become(a_batch(a_run("login", PASSED)))
@@ -185,6 +199,9 @@ def test_what_is_no_runner_is_4(runner: ScriptedRunner, command: Command, body: 
     runner.always["POST /batches"] = (202, body)
     ended = command("run", "login")
     assert (ended.code, ended.err) == (4, "The answer is not that of a runner, or of one with another version.\n")
+    for name, path in (("tasks", "/tasks"), ("list", "/batches"), ("stats", "/stats")):
+        runner.always[f"GET {path}"] = (200, b"[1]" if name == "stats" else body)
+        assert command(name)[::2] == (4, ended.err)
 
 
 @pytest.mark.parametrize(("state", "code"), [(PASSED, 0), (FAILED, 1), (ERROR, 3)])

@@ -63,6 +63,15 @@ def test_a_stream_that_only_ever_breaks_is_left_alone(runner: ScriptedRunner, co
     assert len(runner.requests(EVENTS)) <= 20
 
 
+def test_a_wait_that_fails_is_followed_by_a_look(runner: ScriptedRunner, command: Command) -> None:
+    runner.always[EVENTS] = DROP
+    runner.next[DOCUMENT] = [(200, json.dumps(RUNNING).encode()), DROP, (200, json.dumps(PASSED).encode())]
+    ended = command("run", "login")
+    assert (ended.code, "Trying again" in ended.err) == (0, False)
+    paths = [asked.path.removeprefix(f"/batches/{BATCH}") for asked in runner.requests(DOCUMENT)]
+    assert paths == ["/events", "", "?wait=20", ""]
+
+
 def test_what_is_no_json_in_a_stream_ends_it(runner: ScriptedRunner, command: Command) -> None:
     runner.always[EVENTS] = (200, b"data: {\n\n")
     runner.become(RUNNING)
