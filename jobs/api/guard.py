@@ -70,8 +70,8 @@ def check_token(settings: Settings, method: str, path: str, headers: Headers) ->
 
 
 def open_paths(settings: Settings) -> tuple[str, ...]:
-    """What needs no token: probes, and metrics if the settings say so."""
-    plain = ("/health", "/metrics") if settings.metrics == "open" else ("/health",)
+    """What needs no token: probes, the command line as a file, and metrics if the settings say so."""
+    plain = ("/health", "/client.pyz", *(("/metrics",) if settings.metrics == "open" else ()))
     return (*plain, *(f"{API_PREFIX}{path}" for path in plain), SIGN_IN)
 
 

@@ -1,25 +1,30 @@
-"""The results of a run, or of all runs of a batch, in the forms that other tools read."""
+"""For pipelines: the results of a run, or of all runs of a batch, in the forms that other tools read; and the command
+line as a file."""
 
+import hashlib
 from importlib.metadata import version
 from typing import Annotated, Literal
 
+from anyio import to_thread
 from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.api.parameters import parse_query
-from jobs.api.responses import NO_SNIFFING, RenderedResponse, services
+from jobs.api.responses import NO_SNIFFING, RenderedResponse, etag_matches, services
 from jobs.run.batch import RunLine
 from jobs.run.ctrf import ctrf
 from jobs.run.document import RunDocument
 from jobs.run.junit import junit_xml
 from jobs.run.results import Results, RunResult
 from jobs.services import Services
+from runner.archive import client_archive
 from runner.errors import NotFound
 from runner.ids import TaskId
 from runner.project.task import toml_name
 
 XML = "application/xml"
+ZIP = "application/zip"
 Folder = Annotated[
     str, Meta(max_length=500, description="the folder with pictures as RUN_ID.png, in at most 500 characters")
 ]
@@ -53,6 +58,16 @@ async def get_ctrf_of_run(request: Request) -> Response:
 async def get_ctrf_of_batch(request: Request) -> Response:
     """Show how the runs of a batch ended, as a CTRF file. Those that are not over are pending in it."""
     return ctrf_response(await batch_results(services(request), request.path_params["batch_id"]))
+
+
+async def get_client(request: Request) -> Response:
+    """Show the command line `bugninja-runner` as one file that a bare Python 3.11 runs."""
+    content = await to_thread.run_sync(client_archive)
+    etag = f'"{hashlib.sha256(content).hexdigest()[:24]}"'
+    headers = {**NO_SNIFFING, "ETag": etag, "Cache-Control": "no-cache"}
+    if etag_matches(request, etag):
+        return Response(status_code=304, headers=headers)
+    return RenderedResponse(content, headers=headers, media_type=ZIP)
 
 
 def junit_response(request: Request, results: Results) -> Response:

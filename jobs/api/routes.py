@@ -20,7 +20,9 @@ from jobs.api.parameters import BatchBody, HealingQuery, LabelsBody, LogQuery, N
 from jobs.api.responses import API_PREFIX
 from jobs.api.results import (
     XML,
+    ZIP,
     JUnitQuery,
+    get_client,
     get_ctrf_of_batch,
     get_ctrf_of_run,
     get_junit_of_batch,
@@ -130,6 +132,7 @@ PICTURE = {
 }
 JUNIT = {200: Reply("the file", media=(XML,))}
 CTRF = {200: Reply("the file", media=("application/json",))}
+ARCHIVE = {200: Reply("the file", media=(ZIP,), headers=("ETag",)), 304: Reply("it has not changed", headers=("ETag",))}
 READY = {200: Reply("runs would be executed", Ready), 503: Reply("something is missing", Ready)}
 
 ENDPOINTS = (  # they are tried in this order, so those that are asked for most come first
@@ -209,6 +212,7 @@ ENDPOINTS = (  # they are tried in this order, so those that are asked for most 
         [404, 422],
         PartQuery,
     ),
+    endpoint("GET", "/client.pyz", get_client, ARCHIVE),
     endpoint("GET", "/ready", ready, READY),
     endpoint("GET", "/metrics", metrics, {200: Reply("the metrics, as text", media=(EXPOSITION,))}, [404]),
 )
