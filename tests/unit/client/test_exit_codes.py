@@ -132,7 +132,7 @@ def test_a_runner_that_is_never_there_is_4(runner: ScriptedRunner, command: Comm
     begun = time.monotonic()
     ended = command("--patience", "0.2", *words)
     assert ended.code == 4
-    assert 0.2 <= time.monotonic() - begun < 3
+    assert 0.2 <= time.monotonic() - begun < 10
     assert ended.err.count("Connection refused") == 2  # when it begins, and at the end
     assert "Trying again for 0.2 s." in ended.err
 
@@ -142,7 +142,7 @@ def test_a_runner_that_never_answers_is_4(command: Command) -> None:
         begun = time.monotonic()
         ended = command("--patience", "0.3", "--url", f"http://127.0.0.1:{silent.getsockname()[1]}", "stats")
         assert (ended.code, "timed out" in ended.err) == (4, True)
-        assert time.monotonic() - begun < 4
+        assert time.monotonic() - begun < 15
 
 
 def test_an_id_may_be_anything(command: Command) -> None:

@@ -80,7 +80,7 @@ def test_a_second_signal_leaves_at_once(runner: ScriptedRunner, started: Start) 
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=5)
     assert process.returncode == 143
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 4
 
 
 def test_a_batch_that_is_accepted_after_the_signal_is_stopped_too(runner: ScriptedRunner, started: Start) -> None:
