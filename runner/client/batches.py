@@ -107,7 +107,7 @@ def as_run(document: JSON) -> Run:
         int(document.get("steps") or 0),
         text(document.get("last_goal")),
         text(document.get("failed_action")),
-        text(document.get("failed_path")),
+        text(document.get("failed_url")),
     )
 
 
@@ -125,7 +125,7 @@ def batch_of_one(run: JSON) -> JSON:
         "steps": progress.get("steps", 0),
         "last_goal": progress.get("last_goal") if state == "RUNNING" else None,
         "failed_action": failure.get("action"),
-        "failed_path": failure.get("url"),
+        "failed_url": failure.get("url"),
     }
     whole = {key: run.get(key) for key in ("id", "current_state", "stopping", "labels", "stale")}
     whole |= {key: run.get(key) for key in ("queued_at", "started_at", "finished_at", "duration")}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from runner.client.batches import JSON, Api, Batch
 from runner.client.connection import Answer, Failed, Refused
@@ -27,8 +27,15 @@ class Wanted(NamedTuple):
 
 def write(api: Api, batch: Batch, wanted: Wanted) -> list[str]:
     """Write the files. Returns a sentence for each that could not be written."""
-    asked = f"?artifacts={quote(str(wanted.artifacts), errors='replace')}" if wanted.artifacts else ""
-    files = {wanted.junit: f"junit.xml{asked}", wanted.ctrf: "ctrf.json", wanted.html: "report.html"}
+    asked = {"artifacts": str(wanted.artifacts)} if wanted.artifacts else {}
+    asked |= (
+        {"dialect": "gitlab"} if os.environ.get("GITLAB_CI") else {}
+    )  # which reads what the schema of Jenkins refuses
+    files = {
+        wanted.junit: f"junit.xml?{urlencode(asked, errors='replace')}",
+        wanted.ctrf: "ctrf.json",
+        wanted.html: "report.html",
+    }
     wrong = [
         attempt(path, partial(download, api, f"{batch.path}/{name}", path)) for path, name in files.items() if path
     ]

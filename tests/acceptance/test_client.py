@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -47,7 +47,8 @@ class Client:
 
     def newest(self) -> Any:
         """The batch that was accepted last."""
-        return self.batch(self.stack.call("GET", "/batches?page_size=1").body["items"][0]["id"])
+        found = wait_for(lambda: self.stack.call("GET", "/batches?page_size=1").body["items"], 20, "a batch")
+        return self.batch(found[0]["id"])
 
 
 def finish(process: "subprocess.Popen[str]", code: int) -> str:
@@ -59,7 +60,7 @@ def finish(process: "subprocess.Popen[str]", code: int) -> str:
 
 
 @pytest.fixture
-def client(project: Project, new_stack: Callable[..., Stack], tmp_path: Path) -> Iterator[Client]:
+def client(project: Project, new_stack: Callable[..., Stack], tmp_path: Path) -> Client:
     """A stack with tasks, one of which passes, fails, cannot be run, and takes a minute."""
     for task, behaviour in {"good": "visit pass", "bad": "fail", "odd": "exit:3", "slow": "visit sleep:60"}.items():
         project.add_task(task, behaviour)
@@ -71,7 +72,6 @@ def client(project: Project, new_stack: Callable[..., Stack], tmp_path: Path) ->
 
 def wait_running(client: Client) -> str:
     """The ID of the newest batch, once one of its runs is under way."""
-    wait_for(lambda: client.stack.call("GET", "/batches").body["total_count"] > 0, 20, "a batch")
     batch_id = str(client.newest()["id"])
     wait_for(lambda: client.batch(batch_id)["counts"]["running"] > 0, 20, "a run under way")
     return batch_id
@@ -157,9 +157,8 @@ def test_a_second_interruption_leaves_at_once_and_who_waits_stops_nothing(client
         time.sleep(0.3)
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
-        process.wait(10)
+        finish(process, 130)
         assert time.monotonic() - began < 2
-        assert process.returncode == 130
     finally:
         web.resume()
 
@@ -207,7 +206,7 @@ def test_forty_runs_have_forty_outcomes_when_web_and_worker_are_killed(
     assert batch["counts"]["total"] == batch["counts"]["passed"] + batch["counts"]["failed"] + batch["counts"]["error"]
     assert batch["counts"]["error"] <= 1  # that of the killed worker
     ids = [run["id"] for run in batch["runs"]]
-    records = [path.parent.name for path in project.root.glob("tasks/*/runs/*/run.json")]
+    records = [path.parent.name for path in project.root.glob("tasks/*/runs/[a-z]*/run.json")]
     assert len({*ids}) == 40
     assert sorted(records) == sorted(ids)
 
@@ -233,7 +232,7 @@ def test_a_batch_is_completed_when_web_is_killed_between_two_accepts(
     wait_for(lambda: not [*folder.glob("*.accepting")], 30, "the rest of the batch")
     assert stack.call("POST", f"/batches/{record['batch_id']}/stop").status in (200, 202)
     wait_for(lambda: stack.call("GET", f"/batches/{record['batch_id']}").body["finished_at"], 30, "its end")
-    records = [path.parent.name for path in project.root.glob("tasks/*/runs/*/run.json")]
+    records = [path.parent.name for path in project.root.glob("tasks/*/runs/[a-z]*/run.json")]
     assert sorted(records) == sorted(run["run_id"] for run in record["runs"])
 
 

@@ -35,7 +35,7 @@ def a_run(task: str = "login", state: str = "PENDING", **more: Any) -> dict[str,
     return {
         "id": f"run{task}", "task_id": task, "test_name": f"Test of {task}", "file": f"tasks/{task}/task_{task}.toml",
         "current_state": state, "reason": None, "message": None, "started_at": None, "finished_at": None,
-        "duration": 3.1 if state in OVER else None, "steps": 0, "last_goal": None, "failed_action": None, "failed_path": None, **more,
+        "duration": 3.1 if state in OVER else None, "steps": 0, "last_goal": None, "failed_action": None, "failed_url": None, **more,
     }  # fmt: skip
 
 

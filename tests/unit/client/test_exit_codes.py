@@ -215,7 +215,7 @@ def test_a_single_run_is_a_batch_of_one(runner: ScriptedRunner, command: Command
     document = json.loads(ended.out)
     assert document["counts"]["stopped" if code == 3 else "failed" if code else "passed"] == 1
     assert document["runs"][0]["task_id"] == "login"
-    assert document["runs"][0]["failed_path"] == "http://shop.example/cart"
+    assert document["runs"][0]["failed_url"] == "http://shop.example/cart"
     assert runner.requests("GET /test-runs/runlogin/events")
     rerun = command("rerun", "runlogin", "--failed", "-q")
     assert rerun.code == (code or 2)

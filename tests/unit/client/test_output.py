@@ -22,7 +22,7 @@ def failed(**more: str) -> dict[str, object]:
 
 
 def test_the_summary_says_what_did_not_pass_and_why(runner: ScriptedRunner, command: Command) -> None:
-    runner.become(failed(message="No cart.", failed_action="click", failed_path="/cart"))
+    runner.become(failed(message="No cart.", failed_action="click", failed_url="/cart"))
     ended = command("run", "login", "shop", "-q")
     page = f"{runner.url}/ui"
     assert ended.err == ""
@@ -75,7 +75,7 @@ def test_json_is_the_document_alone(runner: ScriptedRunner, command: Command) ->
 
 def test_foreign_texts_are_made_harmless(runner: ScriptedRunner, command: Command) -> None:
     runner.become(
-        a_batch(a_run("login", "FAILED", task_id=HOSTILE, message=HOSTILE, failed_action=HOSTILE, failed_path=HOSTILE))
+        a_batch(a_run("login", "FAILED", task_id=HOSTILE, message=HOSTILE, failed_action=HOSTILE, failed_url=HOSTILE))
     )
     ended = command("run", "login")
     assert ended.out.count(HARMLESS) == 4
@@ -105,7 +105,7 @@ def test_reports_are_written_whole_into_new_folders(runner: ScriptedRunner, comm
     runner.always |= {"GET /test-runs/runlogin": (200, card), log: (200, b"log"), picture: (200, b"PNG")}
     words = ["--junit", "new/out.xml", "--ctrf", "new/out.json", "--html", "out.html", "--artifacts", "the pictures"]
     assert command("wait", BATCH, *words).code == 1
-    assert runner.requests("GET /batches")[-3].path == f"/batches/{BATCH}/junit.xml?artifacts=the%20pictures"
+    assert runner.requests("GET /batches")[-3].path == f"/batches/{BATCH}/junit.xml?artifacts=the+pictures"
     found = {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     assert found == {
         "new/out.xml": b"<x/>", "new/out.json": b"{}", "out.html": b"<html>",
@@ -236,3 +236,10 @@ def test_a_runner_may_be_below_a_path(runner: ScriptedRunner, command: Command) 
     command("stats", "--url", f"{runner.url}/runner/")
     assert runner.asked[0].path == "/runner/stats?sort=health"
     assert wait_for(lambda: runner.asked)[0].headers["Host"] == runner.url.removeprefix("http://")
+
+
+def test_in_gitlab_the_junit_file_is_as_gitlab_reads_it(runner: Runner, tmp_path: Path) -> None:
+    runner.become(failed())
+    done = run_client(runner, "wait", BATCH, "--junit", str(tmp_path / "j.xml"), environ={"GITLAB_CI": "true"})
+    assert done.returncode == 1
+    assert runner.requests(JUNIT)[-1].path.endswith("?dialect=gitlab")
