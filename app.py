@@ -10,8 +10,7 @@ from starlette.types import ASGIApp
 from jobs.api.errors import EXCEPTION_HANDLERS
 from jobs.api.guard import guard
 from jobs.api.routes import ENDPOINTS, describe, routes
-from jobs.page.report import REPORTS
-from jobs.page.routes import page_routes
+from jobs.page.routes import REPORTS, page_routes
 from jobs.queue.connection import CHECKS
 from jobs.server.server import make_lifespan, serve
 from jobs.services import Services

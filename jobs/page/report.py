@@ -1,4 +1,4 @@
-"""A run as one HTML file, which needs no server and no other file: texts first, then its pictures as data.
+"""A run (or a batch) as one HTML file, which needs no server and no other file: texts first, then its pictures as data.
 
 Of its pictures nothing is in memory as a whole: they are sent as they are read.
 """
@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from anyio import to_thread
 from markupsafe import Markup
@@ -18,10 +18,8 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from jobs.api.openapi import Reply
 from jobs.api.parameters import parse_query
 from jobs.api.responses import services
-from jobs.api.routes import Endpoint, endpoint
 from jobs.page.log_lines import last_lines
 from jobs.page.run import Passed, read_passed
 from jobs.page.steps import Step, run_steps
@@ -58,33 +56,44 @@ class Pictures(NamedTuple):
 async def get_report(request: Request) -> Response:
     """Show a run as one HTML file, to be mailed and opened from a disk: it needs no server and no other file."""
     images, found = parse_query(ReportQuery, request.query_params).images, services(request)
-    run, root = await found.reader.document(request.path_params["run_id"]), found.settings.tasks_root
+    run = await found.reader.document(request.path_params["run_id"])
     passed = await read_passed(found, run) if images != "none" else None
-    script, style = read_static("report.js"), read_static("style.css")
-    policy = content_policy(script, style)
-    headers = {
-        **HEADERS,
-        "Content-Security-Policy": f"{policy}; frame-ancestors 'none'",
-        "Content-Disposition": f'inline; filename="run-{run.id}.html"',
-    }
-    if request.method == "HEAD":
-        return Response(media_type=HTML, headers=headers)
     steps = await to_thread.run_sync(run_steps, run)
-    wanted = in_order_of_need(run, steps, passed, images)
-    pictures = await to_thread.run_sync(choose, root, wanted, found.settings.report_max_mb * MB)
-    contents = {name: picture_content(root, path) for path, name in pictures.names.items()}
-    text = render_stream(
+    return await send_report(
+        request,
+        f"run-{run.id}",
         "report.html",
+        in_order_of_need(run, steps, passed, images),
         run=run,
         passed=passed,
         log=await to_thread.run_sync(last_lines, found.reader, run.id),
         steps=steps,
+        is_over=run.finished_at is not None,
+    )
+
+
+async def send_report(request: Request, name: str, template: str, wanted: Iterable[str], **values: Any) -> Response:
+    """The file of this name, made of the template with these values and as many of the wanted pictures as fit."""
+    settings, script, style = services(request).settings, read_static("report.js"), read_static("style.css")
+    policy = content_policy(script, style)
+    headers = {
+        **HEADERS,
+        "Content-Security-Policy": f"{policy}; frame-ancestors 'none'",
+        "Content-Disposition": f'inline; filename="{name}.html"',
+    }
+    if request.method == "HEAD":
+        return Response(media_type=HTML, headers=headers)
+    pictures = await to_thread.run_sync(choose, settings.tasks_root, wanted, settings.report_max_mb * MB)
+    contents = {name: picture_content(settings.tasks_root, path) for path, name in pictures.names.items()}
+    text = render_stream(
+        template,
         pictures=pictures,
         contents=contents,
         script=Markup(script),  # noqa: S704 (these two are files of ours)
         style=Markup(style),  # noqa: S704
         policy=policy,
         made_at=datetime.now(UTC),
+        **values,
     )
     end = BackgroundTask(close_all, contents.values())  # also when the client leaves in the middle
     return StreamingResponse(blocks(text), media_type=HTML, headers=headers, background=end)
@@ -165,15 +174,3 @@ def content_policy(script: str, style: str) -> str:
     hashes = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, style))
     sources = "script-src 'sha256-{}'; style-src 'sha256-{}'".format(*hashes)
     return f"default-src 'none'; {sources}; img-src data:; base-uri 'none'; form-action 'none'"
-
-
-REPORTS: tuple[Endpoint, ...] = (
-    endpoint(
-        "GET",
-        "/test-runs/{run_id}/report.html",
-        get_report,
-        {200: Reply("the report", media=(HTML,))},
-        [404, 422],
-        ReportQuery,
-    ),
-)

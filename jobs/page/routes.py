@@ -1,4 +1,4 @@
-"""The routes of all pages."""
+"""The routes of all pages, and of the reports."""
 
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -11,8 +11,18 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from jobs.api.guard import SIGN_IN, STATIC
+from jobs.api.openapi import Reply
 from jobs.api.responses import NO_SNIFFING
-from jobs.page.report import STATIC_FOLDER
+from jobs.api.routes import Endpoint, endpoint
+from jobs.page.batches import (
+    BatchReportQuery,
+    get_batch_report,
+    show_batch,
+    show_batches,
+    watch_batch,
+    watch_batches,
+)
+from jobs.page.report import HTML, STATIC_FOLDER, ReportQuery, get_report
 from jobs.page.run import show_run, show_steps, watch_run
 from jobs.page.runs import show_runs, watch_runs
 from jobs.page.sign_in import show_sign_in, sign_in, sign_out
@@ -25,6 +35,8 @@ from runner.settings import Settings
 PAGES: Mapping[str, Callable[[Request], Awaitable[Response]]] = {
     "/": show_runs,
     "/ui/runs/{run_id}": show_run,
+    "/ui/batches": show_batches,
+    "/ui/batches/{batch_id}": show_batch,
     "/ui/tasks": show_tasks,
     "/ui/tasks/{task}": show_task,
     "/ui/workers": show_workers,
@@ -33,11 +45,19 @@ PAGES: Mapping[str, Callable[[Request], Awaitable[Response]]] = {
 STREAMS: Mapping[str, Callable[[Request], Awaitable[Response]]] = {
     "/ui/events/runs": watch_runs,
     "/ui/events/runs/{run_id}": watch_run,
+    "/ui/events/batches": watch_batches,
+    "/ui/events/batches/{batch_id}": watch_batch,
     "/ui/events/tasks": watch_tasks,
     "/ui/events/tasks/{task}": watch_task,
     "/ui/events/workers": watch_workers,
     "/ui/runs/{run_id}/steps": show_steps,
 }
+REPORT = {200: Reply("the report", media=(HTML,))}
+REPORTS: tuple[Endpoint, ...] = (
+    endpoint("GET", "/test-runs/{run_id}/report.html", get_report, REPORT, [404, 422], ReportQuery),
+    endpoint("GET", "/batches/{batch_id}/report.html", get_batch_report, REPORT, [404, 422], BatchReportQuery),
+)
+"""They are served if UI is off, too."""
 GZIP = Middleware(GZipMiddleware, compresslevel=1)  # no page has a secret that its length could give away
 
 

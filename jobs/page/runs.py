@@ -133,8 +133,8 @@ async def read_parts(found: Services, filters: Filters, shown: Shown) -> Parts:
     notice, documents = await asyncio.gather(read_notice(found), read_runs(found, shown.watched))
     return {
         **notice,
-        "new": element("runs_parts.html", "new_runs", count, filters.url()),
-        **{f"run-{run_id}": element("runs_parts.html", "deleted", run_id) for run_id in shown.watched},
+        "new": element("parts.html", "news", count, f"/?{filters.url()}"),
+        **{f"run-{run_id}": element("parts.html", "gone", f"run-{run_id}") for run_id in shown.watched},
         **await to_thread.run_sync(render_rows, found, documents),
     }
 

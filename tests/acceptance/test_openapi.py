@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Callable
 
 from jobs.api.routes import ENDPOINTS
-from jobs.page.report import REPORTS
+from jobs.page.routes import REPORTS
 from tests.project import Project
 from tests.stack import Stack
 

@@ -6,8 +6,7 @@ import re
 import msgspec
 
 from jobs.api.routes import ENDPOINTS
-from jobs.page.report import REPORTS
-from jobs.page.routes import PAGES
+from jobs.page.routes import PAGES, REPORTS
 from jobs.run.document import RunDocument
 from tests.stack import ROOT
 

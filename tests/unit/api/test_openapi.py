@@ -3,7 +3,7 @@
 import json
 
 from jobs.api.routes import ENDPOINTS
-from jobs.page.report import REPORTS
+from jobs.page.routes import REPORTS
 from tests.unit.fake_stack import FakeStack
 from tests.unit.runs import start_buy
 
