@@ -34,7 +34,7 @@ TEMPLATE = "batch_parts.html"
 PAGE_SIZE = 25
 MOST_CARDS = 100  # in a report
 ORDER = ("failed", "error", "running", "stopped", "pending", "passed")  # of the runs of a batch
-TEXT_OF_ALL, TEXT_OF_ONE = 30_000, 60  # characters of messages: what the runs of a batch share, and the least of each
+TEXT_OF_ALL, TEXT_OF_ONE = 25_000, 50  # characters of messages: what the runs of a batch share, and the least of each
 
 
 class BatchesQuery(Struct, frozen=True):
