@@ -69,6 +69,15 @@ def test_hostile_texts_are_texts_on_every_page_and_no_secret_is_on_any(site: Sta
     assert answer.status == 202, answer.text()
     run = answer.json()["id"]
 
+    named = {
+        "tasks": ["hostile"],
+        "name": (LITERAL + ATTACKS[1] + SECRET + "W" * 200)[:200],
+        "labels": {"a": HOSTILE[:200]},
+    }
+    accepted = context.request.post(f"{tabs.base}/batches", data=named)
+    assert accepted.status == 202, accepted.text()
+    batch = accepted.json()["id"]
+
     page = tabs.open(f"/ui/runs/{run}")
     expect(page.locator("#step-1")).to_be_visible()
     expect(page.locator("#log")).to_contain_text(LITERAL)
@@ -84,7 +93,11 @@ def test_hostile_texts_are_texts_on_every_page_and_no_secret_is_on_any(site: Sta
     expect(page.locator("#head .state")).to_contain_text("failed")
     check_harmless(page, tabs)
 
+    site.wait_final(accepted.json()["runs"][0]["id"])
     for path in (
+        f"/ui/batches/{batch}",
+        f"/batches/{batch}/report.html",
+        "/ui/batches",
         f"/ui/runs/{by_hand}",
         f"/test-runs/{by_hand}/report.html",
         f"/test-runs/{run}/report.html",

@@ -194,6 +194,14 @@ def test_a_page_of_500_runs_is_small(shop: FakeStack, monkeypatch: pytest.Monkey
     assert ("m" * 500 in few) is failed
 
 
+def test_a_very_long_text_is_cut(shop: FakeStack) -> None:
+    line = msgspec.structs.replace(line_of(State.ERROR, message="m"), test_name="x" * 100_000)
+    batch_id = write_batch(shop, line)
+    for path in (f"/ui/batches/{batch_id}", "/ui/batches"):
+        assert len(get_page(shop, path).html) < 5000, path
+    assert "x" * 201 not in get_batch_report(shop, batch_id).html
+
+
 def test_a_task_that_runs_in_the_run_of_another_is_named(shop: FakeStack) -> None:
     batch_id = write_batch(shop, line_of(), dropped=(Dropped(TaskId("login"), TaskId("checkout")),))
     for path in (f"/ui/batches/{batch_id}", f"/batches/{batch_id}/report.html"):
