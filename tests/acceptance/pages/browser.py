@@ -99,6 +99,14 @@ class Tabs:
         dialog.dismiss()
 
 
+def start_batch(tabs: Tabs, *tasks: str) -> tuple[str, list[str]]:
+    """The IDs of a batch of these tasks that was accepted, and of its runs."""
+    body = {"tasks": tasks, "name": "Every night", "labels": {"branch": "main"}}
+    answer = tabs.context().request.post(f"{tabs.base}/batches", data=body)
+    assert answer.status == 202, answer.text()
+    return answer.json()["id"], [run["id"] for run in answer.json()["runs"]]
+
+
 def mark(page: Page) -> None:
     """Note in the page that it is this one."""
     page.evaluate("window.untouched = true")

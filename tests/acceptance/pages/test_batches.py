@@ -1,25 +1,19 @@
 """The pages of batches: they change, stop and repeat what they show."""
 
-from pathlib import Path
-
 from playwright.sync_api import expect
 
-from tests.acceptance.pages.browser import Tabs, find_barriers, is_untouched, look, mark
+from tests.acceptance.pages.browser import Tabs, is_untouched, mark, start_batch
 from tests.stack import Stack
 
 
-def test_a_batch_changes_is_stopped_and_repeated(site: Stack, tabs: Tabs, pictures: Path) -> None:
+def test_a_batch_changes_is_stopped_and_repeated(site: Stack, tabs: Tabs) -> None:
     folder = site.project.add_task("alight", "visit wait:go fail")
     site.project.add_task("burn", "visit wait:never")
-    body = {"tasks": ["alight", "burn"], "name": "Night", "labels": {"branch": "main"}}
-    answer = tabs.context().request.post(f"{tabs.base}/batches", data=body)
-    assert answer.status == 202, answer.text()
-    batch, (first, second) = answer.json()["id"], [run["id"] for run in answer.json()["runs"]]
+    batch, (first, second) = start_batch(tabs, "alight", "burn")
     page, listed = tabs.open(f"/ui/batches/{batch}"), tabs.open("/ui/batches")
     mark(page)
     expect(page.locator(f"#run-{first}")).to_contain_text("step 1 · goal 0")
     expect(listed.locator(f"#batch-{batch}")).to_contain_text("1 running · 1 pending")
-    look(page, "batch-running", pictures)
     (folder / "go").touch()
     expect(page.locator(f"#run-{first}")).to_contain_text("The cart is empty")
     expect(page.locator(f"#run-{second}")).to_contain_text("running")
@@ -35,13 +29,7 @@ def test_a_batch_changes_is_stopped_and_repeated(site: Stack, tabs: Tabs, pictur
     expect(page.locator("#head")).to_contain_text(f"rerun of {batch}")
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("button", name="Rerun", exact=True)).to_be_visible()
-    for name, path in (("batch", f"/ui/batches/{batch}"), ("batches", "/ui/batches")):
-        page.goto(tabs.base + path)
-        assert find_barriers(page) == [], name
-        look(page, name, pictures)
     page.goto(f"{tabs.base}/ui/batches/{batch}")
     page.get_by_role("link", name="Report").click()
     page.wait_for_url("**/report.html")
     expect(page.get_by_role("heading", name="The cart is empty")).to_be_visible()
-    assert find_barriers(page) == []
-    look(page, "batch-report", pictures)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.acceptance.pages.browser import Tabs, find_barriers, is_seen, look
+from tests.acceptance.pages.browser import Tabs, find_barriers, is_seen, look, start_batch
 from tests.acceptance.pages.history import add_run, shopping
 from tests.project import Project
 from tests.stack import Stack
@@ -36,12 +36,20 @@ def newest(site: Stack, status: str) -> str:
 
 def test_each_page_keeps_nobody_out_and_fits(site: Stack, tabs: Tabs, shop: Project, pictures: Path) -> None:
     tabs.expected.append("status of 404")
+    for task, behaviour in (("shelf", "visit print:gone fail"), ("till", "visit pass")):
+        site.project.add_task(task, behaviour)
+    batch, runs = start_batch(tabs, "shelf", "till")
+    for run in runs:
+        site.wait_final(run)
     page = tabs.open()
     for name, path in (
         ("runs", "/?test_case_id=shop"),
         ("no-runs", "/?search=nowhere"),
         ("run-failed", f"/ui/runs/{newest(site, 'FAILED')}"),
         ("run-passed", f"/ui/runs/{newest(site, 'FINISHED')}#step-2"),
+        ("batches", "/ui/batches"),
+        ("batch", f"/ui/batches/{batch}"),
+        ("batch-report", f"/batches/{batch}/report.html"),
         ("tasks", "/ui/tasks"),
         ("task", "/ui/tasks/shop"),
         ("workers", "/ui/workers"),

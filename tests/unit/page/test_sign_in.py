@@ -138,9 +138,9 @@ def test_ui_off_leaves_the_calls_and_the_report(project: Project) -> None:
     with client_of(project, UI="off", API_TOKEN=TOKEN) as client:
         assert client.get("/", headers=HTML).status_code == 401
         known = {"Authorization": f"Bearer {TOKEN}", **HTML}
-        for path in ("/", "/ui/tasks", "/ui/static/style.css", "/ui/sign-in"):
+        for path in ("/", "/ui/tasks", "/ui/batches", "/ui/static/style.css", "/ui/sign-in"):
             answer = client.get(path, headers=known)
             assert (answer.status_code, answer.json()["detail"]) == (404, f"GET {path}: Not Found")
-        assert (
-            client.get("/test-runs/nothing/report.html", headers=known).json()["detail"].startswith("There is no run")
-        )
+        for kind, path in (("run", "/test-runs/nothing"), ("batch", f"/batches/{'b' * 24}")):
+            detail = client.get(f"{path}/report.html", headers=known).json()["detail"]
+            assert detail.startswith(f"There is no {kind}")
