@@ -28,14 +28,10 @@ class Wanted(NamedTuple):
 def write(api: Api, batch: Batch, wanted: Wanted) -> list[str]:
     """Write the files. Returns a sentence for each that could not be written."""
     asked = {"artifacts": str(wanted.artifacts)} if wanted.artifacts else {}
-    asked |= (
-        {"dialect": "gitlab"} if os.environ.get("GITLAB_CI") else {}
-    )  # which reads what the schema of Jenkins refuses
-    files = {
-        wanted.junit: f"junit.xml?{urlencode(asked, errors='replace')}",
-        wanted.ctrf: "ctrf.json",
-        wanted.html: "report.html",
-    }
+    if os.environ.get("GITLAB_CI"):
+        asked["dialect"] = "gitlab"
+    junit = f"junit.xml?{urlencode(asked, errors='replace')}"
+    files = {wanted.junit: junit, wanted.ctrf: "ctrf.json", wanted.html: "report.html"}
     wrong = [
         attempt(path, partial(download, api, f"{batch.path}/{name}", path)) for path, name in files.items() if path
     ]

@@ -238,8 +238,11 @@ def test_a_runner_may_be_below_a_path(runner: ScriptedRunner, command: Command) 
     assert wait_for(lambda: runner.asked)[0].headers["Host"] == runner.url.removeprefix("http://")
 
 
-def test_in_gitlab_the_junit_file_is_as_gitlab_reads_it(runner: Runner, tmp_path: Path) -> None:
+def test_in_gitlab_the_junit_file_is_as_gitlab_reads_it(
+    runner: ScriptedRunner, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITLAB_CI", "true")
     runner.become(failed())
-    done = run_client(runner, "wait", BATCH, "--junit", str(tmp_path / "j.xml"), environ={"GITLAB_CI": "true"})
-    assert done.returncode == 1
-    assert runner.requests(JUNIT)[-1].path.endswith("?dialect=gitlab")
+    runner.always |= {f"{JUNIT}": (200, b"<x/>")}
+    assert command("wait", BATCH, "--junit", "out.xml").code == 1
+    assert runner.requests("GET /batches")[-1].path == f"/batches/{BATCH}/junit.xml?dialect=gitlab"
