@@ -19,8 +19,7 @@ from jobs.page.report import send_report
 from jobs.page.runs import ShownQuery, read_run
 from jobs.page.steps import pictures, run_steps
 from jobs.page.templates import STATES, element, page
-from jobs.run.batch import RunLine
-from jobs.run.batch_document import BatchDocument, BatchItem
+from jobs.run.batch import BatchDocument, BatchItem, RunLine
 from jobs.run.failure import Failure
 from jobs.run.state import Reason
 from jobs.services import Services
