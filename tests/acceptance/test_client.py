@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -284,3 +285,17 @@ def test_a_runner_that_is_not_there_is_retried_and_named(client: Client) -> None
     finally:
         process.terminate()
         process.communicate(timeout=10)
+
+
+def test_what_the_documentation_gives_to_each_ci_works_here(client: Client) -> None:
+    lines = (ROOT / "docs" / "ci.md").read_text().splitlines()
+    scripts = [line.strip().removeprefix("- ") for line in lines if "runner.pyz" in line]
+    assert len(scripts) == 7
+    client.stack.project.add_task("smoke", toml='[task]\nname = "Smoke"\ntags = ["smoke"]\n')
+    for line in scripts:
+        shell = re.sub(r"^steps \{ sh '(.*)' \}$", r"\1", line)
+        done = subprocess.run(
+            ["sh", "-c", shell], cwd=client.folder, env=client.environ, capture_output=True, timeout=60
+        )
+        assert done.returncode == 0, (line, done.stderr)
+    assert len(JUnitXml.fromfile(str(client.folder / "results.xml"))) == 1
