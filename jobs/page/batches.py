@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from functools import partial
+from functools import lru_cache
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
@@ -164,10 +164,16 @@ def render_rows(found: Services, runs: Sequence[RunLine], address: str | None = 
     their tasks."""
     medians = {task.task_id: task.duration.p50 for task in found.statistics.of_tasks({run.task_id for run in runs})}
     length = max(TEXT_OF_ONE, TEXT_OF_ALL // max(1, len(runs)))
-    render = partial(element, TEMPLATE, "line")
     return {
-        f"run-{run.id}": render(run, medians.get(run.task_id), length, address and f"{address}{run.id}") for run in runs
+        f"run-{run.id}": render_row(run, medians.get(run.task_id), length, address and f"{address}{run.id}")
+        for run in runs
     }
+
+
+@lru_cache(4 * 500)  # rows of a few large batches: most of them have not changed since they were last made
+def render_row(run: RunLine, median: float | None, length: int, url: str | None) -> Markup:
+    """The row of this run; its texts have at most so many characters."""
+    return element(TEMPLATE, "line", run, median, length, url)
 
 
 def in_order(runs: Iterable[RunLine]) -> list[RunLine]:
