@@ -100,9 +100,12 @@ class Stack:
         """What a process has printed so far."""
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
-    def call(self, method: str, path: str, **headers: str) -> Answer:
-        """One HTTP request; `Answer(0, None, {})` if nobody listens."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method, headers=headers)
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        """One HTTP request, with a body as JSON if there is one; `Answer(0, None, {})` if nobody listens."""
+        content = None if body is None else json.dumps(body).encode()
+        headers = headers if body is None else {"Content-Type": "application/json", **headers}
+        url = f"http://127.0.0.1:{self.port}{path}"
+        request = urllib.request.Request(url, content, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=30) as response:
                 return Answer(response.status, json.loads(response.read()), dict(response.headers))

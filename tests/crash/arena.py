@@ -131,6 +131,19 @@ class Arena:
     def start_run(self, **headers: str) -> Answer:
         return self.post(f"/test-runs/execute-configuration/{TASK}/{TASK}_default", **headers)
 
+    def start_batch(self) -> None:
+        """Start a batch with one run of the task."""
+        answer = self.stack.call("POST", "/batches", {"tasks": [TASK]})
+        if answer.status == 202:
+            self.accepted.append(answer.body["runs"][0]["id"])
+        else:
+            assert answer.status == 0, answer
+            self.unanswered += 1
+
+    def batches(self) -> list[Path]:
+        """The files of batches, and the marks beside them."""
+        return sorted((self.project.root / "batches").glob("*"))
+
     def wait_visited(self, run_id: str) -> None:
         """Until the CLI of the run has written its first step."""
         pattern = f"traverse_*_{run_id}.json"

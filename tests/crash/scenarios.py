@@ -1,5 +1,6 @@
 """What is under way when a process is killed. Each scenario has a client, who does what a client would do then."""
 
+import json
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -7,6 +8,7 @@ from tests.crash.arena import TASK, Arena
 from tests.crash.points import VICTIMS, Point, Row, known_points
 from tests.crash.watcher import LOOK
 from tests.stack import work_horses
+from tests.waiting import wait_for
 
 PASSES = "note:began visit pass note:passed"
 WAITS = "note:began visit wait:go pass note:passed"
@@ -87,6 +89,27 @@ class AcceptOnce(Scenario):
         arena.unanswered = 0
         assert arena.start_run(**{"Idempotency-Key": "once"}).status in (200, 202)
         assert arena.run_ids() == sorted({*arena.accepted}), "one run"
+
+
+class Batch(Scenario):
+    """A batch is accepted, and when its run is over, so is the batch."""
+
+    kinds: tuple[str, ...] = ("web", "recovery")
+
+    def act(self, arena: Arena) -> None:
+        arena.start_batch()
+
+    def after(self, arena: Arena) -> None:
+        records = [path for path in arena.batches() if path.suffix == ".json"]
+        assert len(records) == len(arena.run_ids()) or any(path.suffix == ".accepting" for path in arena.batches())
+        wait_for(lambda: all(path.suffix == ".json" for path in arena.batches()), 40, "the end of the batch")
+        for path in arena.batches():
+            batch = json.loads(path.read_bytes())
+            assert (
+                [line["id"] for line in batch["lines"]] == [run["run_id"] for run in batch["runs"]] == arena.run_ids()
+            )
+            document = arena.stack.call("GET", f"/batches/{batch['batch_id']}").body
+            assert document["current_state"] == arena.wait_outcome(batch["runs"][0]["run_id"], 1)["state"]
 
 
 class Replay(Scenario):
@@ -264,7 +287,7 @@ class RecoverOver(RecoverStarted):
 
 ALL = (
     *(Pass(), Fail(), AcceptOnce(), Replay(), Progress(), StopWaiting(), StopRunning(), Prune(), AdoptEarly()),
-    *(AdoptLate(), HorseDied(), RecoverStarted(), RecoverPopped(), RecoverUnqueued(), RecoverOver()),
+    *(AdoptLate(), HorseDied(), Batch(), RecoverStarted(), RecoverPopped(), RecoverUnqueued(), RecoverOver()),
 )
 SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in ALL}
 

@@ -61,8 +61,8 @@ RUN_ID = re.compile(r"(?<![a-z0-9])[a-z][a-z0-9]{23}(?![a-z0-9])")
 BLURRED = (
     (RUN_ID, "ID"),
     (re.compile(r"ID-[0-9a-f]{8}"), "ID-X"),
-    (re.compile(r"(run|traversal-\d+)\.json\.[a-z0-9_]{8}"), r"\1.json.X"),
-    (re.compile(r"\d{8}_\d{6}"), "TIME"),
+    (re.compile(r"\.json\.[a-z0-9_]{8}"), ".json.X"),
+    (re.compile(r"\d{8}_\d{6}(_\d{6})?"), "TIME"),
 )
 LOOK = "look at run.json"  # the only step that is none: it comes again and again as long as the CLI runs
 REPEATED = (LOOK, "kill SIGKILL")  # nobody knows how often
