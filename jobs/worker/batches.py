@@ -56,6 +56,7 @@ class BatchRecovery:
         self._files = files
         self._acceptor = BatchAcceptor(settings, redis, files, TaskCatalog(settings.tasks_root))
         self._stopper = RunStopper(settings, redis, files)
+        self._without_record: set[str] = set()  # the names of those that were so in the last round
 
     def unfinished(self) -> Iterator[BatchFile]:
         """The batches with work left."""
@@ -64,8 +65,10 @@ class BatchRecovery:
     def look_after(self, file: BatchFile, over: Mapping[TaskId, Set[RunId]]) -> None:
         """Do what is to be done about this batch now. `over` are runs that are known to be over."""
         batch = read_batch(file)
-        if batch is None:  # its process died before there was one, or it was deleted
-            file.remove()
+        if batch is None:  # it is just being made, or its process died before it was
+            if file.name in self._without_record:
+                file.finish()
+            self._without_record ^= {file.name}
         elif batch.lines is not None:
             file.finish()
         elif file.has(Mark.ACCEPTING):

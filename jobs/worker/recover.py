@@ -276,6 +276,7 @@ class Recovery:
             for task in list(self._files.task_ids())
             for path in unfinished_folders(self._files.tasks_root, task)
         }
+        found |= {str(path): path for path in self._files.batches.unfinished()}
         for name in found.keys() & self._unfinished:
             with self._guard(name):
                 remove(found[name])

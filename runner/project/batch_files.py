@@ -77,6 +77,7 @@ class BatchFile(NamedTuple):
             write_new(fresh, content)
             make_marker(self._with(Mark.ACCEPTING))
             os.link(fresh, self.path)
+            make_marker(self._with(Mark.ACCEPTING))  # if this was held up, a worker has taken it away
         finally:
             fresh.unlink(missing_ok=True)
         sync_folder(self.folder)
@@ -138,6 +139,10 @@ class BatchFiles:
         """The batches with one of these marks, the oldest first."""
         names = sorted(self._names())
         return (file for mark in marks for name in names if (file := self._parse(name, mark)) is not None)
+
+    def unfinished(self) -> Iterator[Path]:
+        """Records that are being made or replaced, or were when their process died."""
+        return (self.folder / name for name in self._names() if name.startswith(".batch_"))
 
     def _names(self) -> Mapping[str, str]:
         return self._listings.names(str(self.folder), str)
