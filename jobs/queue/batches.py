@@ -157,8 +157,7 @@ class BatchAcceptor:
         try:
             task = self._catalog.find(run.task_id)
             record = msgspec.structs.replace(
-                self._runs.record(task, batch.mode.run_type, batch.labels, Trigger.BATCH, dependencies),
-                run_id=run.run_id,
+                self._runs.record(task, batch.mode.run_type, batch.labels, Trigger.BATCH, dependencies, run.run_id),
                 batch_id=batch.batch_id,
                 original_run_id=run.original_run_id,
                 original_traversal_id=run.original_traversal_id,

@@ -15,7 +15,7 @@ from jobs.run.record import RunRecord, record_to_json
 from jobs.run.state import Origin, RunType, Trigger
 from jobs.run.test_case import browser_config, test_case
 from runner.errors import Busy, NotPossible, RecordUnreadable, StorageUnavailable
-from runner.ids import TaskId, new_run_id
+from runner.ids import RunId, TaskId, new_run_id
 from runner.log import log_event
 from runner.project.adoption import adopter
 from runner.project.catalog import Dependencies, TaskCatalog
@@ -43,12 +43,14 @@ class NewRuns:
         labels: Labels | None,
         trigger: Trigger,
         dependencies: Dependencies | None = None,
+        run_id: RunId | None = None,
     ) -> RunRecord:
-        """The first record of a run of the task. `dependencies` are those of all tasks, where they are known."""
+        """The first record of a run of the task. `dependencies` are those of all tasks, where they are known;
+        `run_id` is its ID, if that was drawn before."""
         clean = self._files.redactor(task.id).text
         turn = (dependencies or self._catalog.dependencies()).turn(task.id)
         return RunRecord(
-            run_id=new_run_id(),
+            run_id=run_id or new_run_id(),
             task_id=task.id,
             test_case=test_case(task, clean),
             browser_config=browser_config(task, clean),

@@ -22,6 +22,10 @@ class Dependencies:
         self._needs: dict[TaskId, set[TaskId]] = {
             task.id: {names[name] for name in task.dependencies if name in names} for task in every
         }
+        self._linked = defaultdict(set, {task: {*needed} for task, needed in self._needs.items()})
+        for task, needed in self._needs.items():
+            for other in needed:
+                self._linked[other].add(task)
 
     def of(self, task_id: TaskId) -> Set[TaskId]:
         """All that the task needs, also by way of others; without itself."""
@@ -30,11 +34,7 @@ class Dependencies:
     def turn(self, task_id: TaskId) -> TaskId:
         """The task whose turn the runs of this one take: tasks that are connected share one, that of the first by its
         name, so that no two runs of them touch the same task at once."""
-        linked = defaultdict(set, {task: {*needed} for task, needed in self._needs.items()})
-        for task, needed in self._needs.items():
-            for other in needed:
-                linked[other].add(task)
-        return min(_reached(task_id, linked))
+        return min(_reached(task_id, self._linked))
 
 
 def _reached(start: TaskId, links: Mapping[TaskId, Set[TaskId]]) -> Set[TaskId]:
