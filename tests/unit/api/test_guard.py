@@ -197,6 +197,7 @@ def test_with_a_token_every_call_but_health_needs_it(tmp_path: Path, authorizati
     )  # fmt: skip
     assert token_status(settings, "/health", authorization=authorization) is None
     assert token_status(settings, "/api/v1/health") is None
+    assert token_status(settings, "/client.pyz") is None
     for path in ("/health/x", "/", "/api/v1", "/api/v1/health/", "/HEALTH", "//health", "/x/health"):
         assert token_status(settings, path) == 401
     assert token_status(settings, "/ready") == 401

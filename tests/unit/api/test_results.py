@@ -1,6 +1,8 @@
 """The results of runs and batches over HTTP."""
 
+from io import BytesIO
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from junitparser import JUnitXml
@@ -92,3 +94,24 @@ def test_a_single_run_has_both_files_too(stack: FakeStack, batch: Any) -> None:
     for path in ("test-runs", "batches"):
         for name in ("junit.xml", "ctrf.json"):
             assert stack.client.get(f"/{path}/{'x' * 24}/{name}").status_code == 404
+
+
+def test_the_command_line_is_one_file_with_its_licences(stack: FakeStack) -> None:
+    response = stack.client.get("/client.pyz")
+    assert response.content.startswith(b"#!/usr/bin/env python3\n")
+    names = ZipFile(BytesIO(response.content)).namelist()
+    assert {"__main__.py", "runner/__init__.py", "runner/client/main.py", "click/core.py", "rich/live.py"} <= {*names}
+    assert not [name for name in names if name.startswith(("jobs/", "runner/settings"))]
+    licences = {name.partition("-")[0] for name in names if "LICENSE" in name.upper()}
+    assert licences == {"click", "rich"}
+    again = stack.client.get("/client.pyz", headers={"If-None-Match": response.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_a_person_who_starts_a_run_on_a_page_is_known_by_its_trigger(stack: FakeStack) -> None:
+    stack.project.add_task("buy")
+    path = "/test-runs/execute-configuration/buy/buy_default"
+    assert stack.client.post(path, json={"trigger": "ui"}).json()["trigger"] == "ui"
+    refused = stack.client.post(path, json={"trigger": "batch"})
+    assert (refused.status_code, refused.json()["detail"]) == (422, "trigger must be api or ui, got 'batch'.")
+    assert stack.client.get("/test-runs?trigger=ui").json()["total_count"] == 1
