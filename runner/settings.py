@@ -186,7 +186,8 @@ class Settings:
         Variable(
             "",
             token,
-            "if set (at least 16 characters), calls need `Authorization: Bearer`, but for `/health` and `/client.pyz`; browsers sign in",
+            "if set (at least 16 characters), all calls but `/health` and `/client.pyz` need `Authorization: Bearer`; "
+            "browsers sign in",
         ),
     ]
     metrics: Annotated[

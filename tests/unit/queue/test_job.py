@@ -46,7 +46,7 @@ def test_every_change_of_a_run_is_published(stack: FakeStack) -> None:
         return [message["data"].decode() for message in messages]
 
     first, second = (stack.post("buy").json()["id"] for _ in range(2))
-    assert published() == [first, second], "a run that is accepted"
+    assert published() == [f"{first} buy", f"{second} buy"], "a run that is accepted, with its task"
     stack.send(f"/test-runs/{second}/stop", 200)
     assert published() == [second, second], "a stop is requested, and the run is closed"
     stack.work()
