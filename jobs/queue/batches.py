@@ -36,7 +36,7 @@ from runner.errors import (
     TooMany,
     printable,
 )
-from runner.files import is_there
+from runner.files import is_folder, is_there
 from runner.ids import RunId, TaskId, new_run_id
 from runner.log import log_event
 from runner.project.batch_files import BatchFile, Mark
@@ -101,7 +101,7 @@ class BatchAcceptor:
 
     def _once(self, key: str | None, request: object, make: Callable[[], BatchRecord]) -> AcceptedBatch:
         """Accept the batch that is made, unless the same request with the same key was accepted: then that one's."""
-        digest = hashlib.sha256(msgspec.json.encode(request)).hexdigest()
+        digest = hashlib.sha256(msgspec.json.encode(request, order="sorted")).hexdigest()
         with needing_redis():
             known = None if key is None else self._keys.find(key)
         if known is not None and (earlier := self._accepted_as(known, f"batch {digest}")):
@@ -143,7 +143,7 @@ class BatchAcceptor:
         accepted = [record for record in made if isinstance(record, RunRecord)]
         for start in range(0, len(accepted), ENQUEUED):
             self._runs.enqueue(*accepted[start : start + ENQUEUED])
-        if not any(isinstance(problem, StorageUnavailable | Busy) for problem in made):
+        if is_folder(self._files.tasks_root) and not any(isinstance(it, StorageUnavailable | Busy) for it in made):
             with suppress(OSError):  # or it is completed once more, and nothing is left to do then
                 file.mark(Mark.OPEN)
                 file.unmark(Mark.ACCEPTING)
@@ -174,8 +174,7 @@ class BatchAcceptor:
     def _new(self, wanted: Wanted) -> BatchRecord:
         """The record of the batch that is wanted."""
         tasks, dropped = choose(wanted, self._catalog)
-        if len(tasks) > MAX_RUNS:
-            raise TooMany(f"A batch must have at most {MAX_RUNS} runs, got {len(tasks)}.")
+        check_number(len(tasks))
         originals = self._originals(tasks) if wanted.mode.run_type.is_replay else {}
         clean = self._clean(tasks)
         return BatchRecord(
@@ -231,11 +230,18 @@ class BatchAcceptor:
         )
 
 
+def check_number(runs: int) -> None:
+    """Raise `TooMany` for more runs than a batch may have."""
+    if runs > MAX_RUNS:
+        raise TooMany(f"A batch must have at most {MAX_RUNS} runs, got {runs}.")
+
+
 def choose(wanted: Wanted, catalog: TaskCatalog) -> tuple[list[Task], tuple[Dropped, ...]]:
     """The tasks that are wanted, and those of them that the CLI runs in the run of another. Raises `NotFound` and
     `Invalid`."""
     every = [*catalog.all()]
     if wanted.tasks is not None:
+        check_number(len({*wanted.tasks}))  # before each is looked for
         tasks = find_tasks(wanted.tasks, catalog)
     else:
         if broken := [task.error for task in every if task.error]:  # it may be one of those that are meant
