@@ -26,6 +26,7 @@ from jobs.status.lists import RunLists
 from jobs.status.query import Page, PageQuery, paging, part_of
 from jobs.status.reader import RunReader
 from runner.errors import NotFound, RecordUnreadable
+from runner.files import file_identity
 from runner.ids import RunId, check_run_id
 from runner.project.batch_files import BatchFile, Mark
 from runner.project.run_files import RunFiles
@@ -52,7 +53,8 @@ class Batches:
     async def document(self, batch_id: str) -> BatchDocument:
         """The same, to be looked into."""
         file = await to_thread.run_sync(self.find, batch_id)
-        key = (BatchDocument, file.batch_id, file.has(Mark.ACCEPTING), file.has(Mark.STOP) or file.has(Mark.HOLD))
+        marks = file.has(Mark.ACCEPTING), file.has(Mark.STOP) or file.has(Mark.HOLD)
+        key = (BatchDocument, file.batch_id, file_identity(file.path), *marks)
         rendered = await self._lists.render(key, partial(self.make, file))
         document = msgspec.json.decode(rendered.body, type=BatchDocument)
         lines = await asyncio.gather(*map(self._with_progress, document.runs))
@@ -60,7 +62,8 @@ class Batches:
 
     async def page(self, query: PageQuery) -> RenderedJSON:
         """A page of batches, the newest first, without their runs."""
-        return await self._lists.render((BatchItem, query), partial(self._make_page, query))
+        key = (BatchItem, query, file_identity(self._files.batches.folder))
+        return await self._lists.render(key, partial(self._make_page, query))
 
     def find(self, batch_id: str) -> BatchFile:
         """The record's file of the batch with this ID (text from outside). Raises `NotFound`."""
@@ -96,6 +99,7 @@ class Batches:
                 continue
             record = show_record(self._files.folder(run.task_id, run.run_id))
             if record is None:
+                self._files.check_project()  # or it is all that is gone
                 line = pending_line(run) if is_accepting else deleted_line(run)
             else:
                 line = run_line(run, record)
