@@ -144,6 +144,8 @@ def run_line(run: BatchRun, record: RunRecord) -> RunLine:
     line = msgspec.structs.replace(line, current_state=record.state, started_at=record.started_at)
     if outcome is None:
         return line
+    if record.is_unread:  # just now, so it is not known to be over
+        return msgspec.structs.replace(line, current_state=State.RUNNING, message=outcome.error_message)
     return msgspec.structs.replace(
         line,
         reason=outcome.reason,

@@ -10,10 +10,19 @@ from redis import Redis
 from jobs.queue.batches import BatchAcceptor, read_batch
 from jobs.queue.records import show_record
 from jobs.queue.stop import RunStopper
-from jobs.run.batch import BatchRecord, RunLine, batch_to_json, deleted_line, has_failed_enough, run_line
+from jobs.run.batch import (
+    BatchRecord,
+    BatchRun,
+    RunLine,
+    batch_to_json,
+    deleted_line,
+    has_failed_enough,
+    pending_line,
+    run_line,
+)
 from jobs.run.record import RunRecord
 from jobs.run.verdict import HELD, STOPPED, Interruption
-from runner.errors import NotFound, RecordUnreadable
+from runner.errors import RunnerError
 from runner.ids import RunId, TaskId
 from runner.log import log_event
 from runner.project.batch_files import BatchFile, Mark
@@ -22,10 +31,13 @@ from runner.project.run_files import RunFiles
 from runner.settings import Settings
 
 
-def read_lines(files: RunFiles, batch: BatchRecord) -> list[RunLine]:
-    """How all runs of the batch stand, by the disk alone; they are accepted, so one without a record was deleted."""
+def read_lines(files: RunFiles, file: BatchFile, batch: BatchRecord) -> list[RunLine]:
+    """How all runs of the batch stand, by the disk alone. Raises `ProjectGone`."""
+    without = pending_line if file.has(Mark.ACCEPTING) else deleted_line  # before they are read
     found = [(run, show_record(files.folder(run.task_id, run.run_id))) for run in batch.runs]
-    return [deleted_line(run) if record is None else run_line(run, record) for run, record in found]
+    if any(record is None for _, record in found):
+        files.check_project()  # or it is all that is gone
+    return [without(run) if record is None else run_line(run, record) for run, record in found]
 
 
 def why_held(files: RunFiles, batch_id: RunId | None) -> Interruption | None:
@@ -43,9 +55,9 @@ def hold_if_failed(files: RunFiles, run: RunRecord | None) -> None:
     try:
         file = files.batches.find(run.batch_id)
         batch = read_batch(file)
-        if batch is not None and has_failed_enough(batch.fail_fast, read_lines(files, batch)):
+        if batch is not None and has_failed_enough(batch.fail_fast, read_lines(files, file, batch)):
             file.mark(Mark.HOLD)
-    except (NotFound, RecordUnreadable, OSError) as error:  # the leader looks again
+    except (RunnerError, OSError) as error:  # the leader looks again
         log_event("batch_not_held", level=logging.WARNING, batch=run.batch_id, error=error)
 
 
@@ -56,7 +68,6 @@ class BatchRecovery:
         self._files = files
         self._acceptor = BatchAcceptor(settings, redis, files, TaskCatalog(settings.tasks_root))
         self._stopper = RunStopper(settings, redis, files)
-        self._without_record: set[str] = set()  # the names of those that were so in the last round
 
     def unfinished(self) -> Iterator[BatchFile]:
         """The batches with work left."""
@@ -65,10 +76,8 @@ class BatchRecovery:
     def look_after(self, file: BatchFile, over: Mapping[TaskId, Set[RunId]]) -> None:
         """Do what is to be done about this batch now. `over` are runs that are known to be over."""
         batch = read_batch(file)
-        if batch is None:  # it is just being made, or its process died before it was
-            if file.name in self._without_record:
-                file.finish()
-            self._without_record ^= {file.name}
+        if batch is None:  # its process died before there was one, or it was deleted
+            file.forget()
         elif batch.lines is not None:
             file.finish()
         elif file.has(Mark.ACCEPTING):
@@ -78,10 +87,9 @@ class BatchRecovery:
             self._look_after_open(file, batch, over)
 
     def _look_after_open(self, file: BatchFile, batch: BatchRecord, over: Mapping[TaskId, Set[RunId]]) -> None:
-        waiting = [run for run in batch.runs if run.run_id not in over.get(run.task_id, ())]
-        if waiting and batch.fail_fast is None and not file.has(Mark.STOP):
+        if batch.fail_fast is None and not file.has(Mark.STOP) and any(self._is_open(run, over) for run in batch.runs):
             return
-        lines = read_lines(self._files, batch)
+        lines = read_lines(self._files, file, batch)
         if all(line.current_state.is_final for line in lines):
             file.replace(batch_to_json(msgspec.structs.replace(batch, lines=tuple(lines))))
             file.finish()
@@ -91,3 +99,9 @@ class BatchRecovery:
         elif file.has(Mark.HOLD) or has_failed_enough(batch.fail_fast, lines):
             file.mark(Mark.HOLD)
             self._stopper.stop_runs(batch, HELD)
+
+    def _is_open(self, run: BatchRun, over: Mapping[TaskId, Set[RunId]]) -> bool:
+        if run.run_id in over.get(run.task_id, ()):
+            return False
+        record = show_record(self._files.folder(run.task_id, run.run_id))
+        return record is not None and record.outcome is None

@@ -77,7 +77,7 @@ class BatchFile(NamedTuple):
             write_new(fresh, content)
             make_marker(self._with(Mark.ACCEPTING))
             os.link(fresh, self.path)
-            make_marker(self._with(Mark.ACCEPTING))  # if this was held up, a worker has taken it away
+            make_marker(self._with(Mark.ACCEPTING))  # again: who found it without a record may have deleted it
         finally:
             fresh.unlink(missing_ok=True)
         sync_folder(self.folder)
@@ -101,6 +101,13 @@ class BatchFile(NamedTuple):
         """Note that nothing is left to be done."""
         for mark in Mark:
             self.unmark(mark)
+
+    def forget(self) -> None:
+        """Delete the marks of a record that is not there. If it comes in this moment, it is still to be accepted."""
+        self.unmark(Mark.ACCEPTING)
+        self.unmark(Mark.OPEN)
+        if is_there(self.path):
+            self.mark(Mark.ACCEPTING)
 
     def remove(self) -> None:
         """Delete the record and all marks."""
