@@ -34,7 +34,11 @@ Name = Annotated[str, Meta(max_length=200, description="a text of at most 200 ch
 Names = Annotated[list[str], Meta(min_length=1, description="a list of names of tasks, one at least")]
 TagGroups = Annotated[
     list[Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]],
-    Meta(min_length=1, description='a list of lists of tags, as [["smoke", "shop"], ["login"]]: all of one list'),
+    Meta(
+        min_length=1,
+        max_length=100,
+        description='a list of at most 100 lists of tags, as [["smoke", "shop"], ["login"]]: all of one list',
+    ),
 ]
 Failures = Annotated[int, Meta(ge=1, le=10**6, description="an integer from 1, or null")]
 ModeWord = Annotated[Mode, Meta(description="agentic, replay or heal")]

@@ -247,9 +247,10 @@ def choose(wanted: Wanted, catalog: TaskCatalog) -> tuple[list[Task], tuple[Drop
         if broken := [task.error for task in every if task.error]:  # it may be one of those that are meant
             raise Invalid(f"No task is left out in silence, and these cannot be used: {' '.join(broken)}")
         groups = [{*group} for group in wanted.tags or ()]
-        tasks = [task for task in every if wanted.all or any(group <= {*task.tags} for group in groups)]
+        tasks = [task for task in every if wanted.all or any(map({*task.tags}.issuperset, groups))]
         if not tasks:
-            what = "any task" if wanted.all else f"a task with {' or '.join('+'.join(g) for g in wanted.tags or ())}"
+            tags = " or ".join("+".join(group) for group in wanted.tags or ())
+            what = "any task" if wanted.all else f"a task with {printable(tags, 200)}"
             raise Invalid(f"The project must have {what}, got none.")
     if wanted.mode.run_type.is_replay:  # which runs no other task
         return tasks, ()

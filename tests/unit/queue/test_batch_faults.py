@@ -184,6 +184,13 @@ def test_too_many_names_are_refused_before_any_is_looked_for(shop: FakeStack) ->
     assert start(shop, 413, tasks=names)["detail"] == "A batch must have at most 500 runs, got 501."
 
 
+def test_tags_are_few_and_are_repeated_in_an_error_as_text_that_can_be_read(shop: FakeStack) -> None:
+    assert start(shop, 422, tags=[["\x1b" * 300]])["detail"] == (
+        f"The project must have a task with {'?' * 200}..., got none."
+    )
+    assert "a list of at most 100 lists of tags" in start(shop, 422, tags=[["smoke"]] * 101)["detail"]
+
+
 def test_the_list_knows_at_once_what_is_new_of_a_batch(shop: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NewRuns, "create", lambda *_: (_ for _ in ()).throw(StorageUnavailable("full")))
     assert shop.client.get("/batches").json()["items"] == []
