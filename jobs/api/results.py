@@ -2,6 +2,7 @@
 line as a file."""
 
 import hashlib
+from functools import partial
 from importlib.metadata import version
 from typing import Annotated, Literal
 
@@ -42,22 +43,22 @@ class JUnitQuery(Struct, frozen=True):
 
 async def get_junit_of_run(request: Request) -> Response:
     """Show how a run ended, as a JUnit file."""
-    return junit_response(request, await run_results(services(request), request.path_params["run_id"]))
+    return await junit_response(request, await run_results(services(request), request.path_params["run_id"]))
 
 
 async def get_junit_of_batch(request: Request) -> Response:
     """Show how the runs of a batch ended, as a JUnit file. Those that are not over are skipped in it."""
-    return junit_response(request, await batch_results(services(request), request.path_params["batch_id"]))
+    return await junit_response(request, await batch_results(services(request), request.path_params["batch_id"]))
 
 
 async def get_ctrf_of_run(request: Request) -> Response:
     """Show how a run ended, as a CTRF file."""
-    return ctrf_response(await run_results(services(request), request.path_params["run_id"]))
+    return await ctrf_response(await run_results(services(request), request.path_params["run_id"]))
 
 
 async def get_ctrf_of_batch(request: Request) -> Response:
     """Show how the runs of a batch ended, as a CTRF file. Those that are not over are pending in it."""
-    return ctrf_response(await batch_results(services(request), request.path_params["batch_id"]))
+    return await ctrf_response(await batch_results(services(request), request.path_params["batch_id"]))
 
 
 async def get_client(request: Request) -> Response:
@@ -70,14 +71,16 @@ async def get_client(request: Request) -> Response:
     return RenderedResponse(content, headers=headers, media_type=ZIP)
 
 
-def junit_response(request: Request, results: Results) -> Response:
+async def junit_response(request: Request, results: Results) -> Response:
     query = parse_query(JUnitQuery, request.query_params)
-    content = junit_xml(results, query.artifacts, file_of_case=query.dialect == "gitlab")
+    make = partial(junit_xml, results, query.artifacts, file_of_case=query.dialect == "gitlab")
+    content = await to_thread.run_sync(make)  # seconds, of hundreds of failures
     return RenderedResponse(content, headers=NO_SNIFFING, media_type=XML)
 
 
-def ctrf_response(results: Results) -> Response:
-    return RenderedResponse(ctrf(results, version("bugninja-runner")), headers=NO_SNIFFING)
+async def ctrf_response(results: Results) -> Response:
+    content = await to_thread.run_sync(ctrf, results, version("bugninja-runner"))
+    return RenderedResponse(content, headers=NO_SNIFFING)
 
 
 async def run_results(found: Services, run_id: str) -> Results:

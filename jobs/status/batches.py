@@ -57,8 +57,9 @@ class Batches:
         key = (BatchDocument, file.batch_id, file_identity(file.path), *marks)
         rendered = await self._lists.render(key, partial(self.make, file))
         document = msgspec.json.decode(rendered.body, type=BatchDocument)
-        lines = await asyncio.gather(*map(self._with_progress, document.runs))
-        return msgspec.structs.replace(document, runs=lines)
+        running = [line for line in document.runs if line.current_state is State.RUNNING]
+        found = {line.id: line for line in await asyncio.gather(*map(self._with_progress, running))}
+        return msgspec.structs.replace(document, runs=[found.get(line.id, line) for line in document.runs])
 
     async def page(self, query: PageQuery) -> RenderedJSON:
         """A page of batches, the newest first, without their runs."""
@@ -109,8 +110,6 @@ class Batches:
         return lines
 
     async def _with_progress(self, line: RunLine) -> RunLine:
-        if line.current_state is not State.RUNNING:
-            return line
         try:
             run = await self._reader.document(line.id)
         except NotFound:

@@ -6,16 +6,22 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from jobs.queue.batches import BatchAcceptor, Wanted, read_batch
 from jobs.queue.new_runs import NewRuns
+from jobs.queue.records import change_record
+from jobs.run.batch import RunLine
 from jobs.run.record import RunRecord
+from jobs.status.batches import Batches
 from jobs.worker.batches import BatchRecovery
 from runner.errors import ProjectGone, StorageUnavailable
+from runner.ids import TaskId
 from runner.project.batch_files import BatchFile, Mark
 from runner.project.run_folder import RunFolder
 from tests.unit.fake_stack import FakeStack
@@ -224,3 +230,38 @@ def test_tasks_that_need_each_other_or_themselves_are_run_once(stack: FakeStack)
     assert [run["task_id"] for run in batch["runs"]] == ["hen", "self"]
     stack.work()
     assert show(stack, batch)["current_state"] == "FINISHED"
+
+
+def test_only_runs_that_are_under_way_are_looked_into(shop: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be hundreds of others, for each of many clients."""
+    looked: list[str] = []
+
+    async def with_progress(_: Batches, line: RunLine) -> RunLine:
+        looked.append(line.task_id)
+        return msgspec.structs.replace(line, last_goal="Buy it")
+
+    batch = start(shop, tasks=["login", "buy"])
+    folder = shop.services.batches._files.folder(TaskId("buy"), batch["runs"][1]["id"])
+    change_record(folder, 0, started_at=datetime.now(UTC), epoch=1)
+    monkeypatch.setattr(Batches, "_with_progress", with_progress)
+    assert [run["last_goal"] for run in show(shop, batch)["runs"]] == [None, "Buy it"]
+    assert looked == ["buy"]
+
+
+@pytest.mark.parametrize("name", ["junit.xml", "ctrf.json"])
+def test_results_of_many_failures_are_written_beside_the_event_loop(
+    shop: FakeStack, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    assert shop.client.portal is not None
+    loop, threads = shop.client.portal.call(threading.get_ident), []
+
+    def make(*_: Any, **__: Any) -> bytes:
+        threads.append(threading.get_ident())
+        return b""
+
+    monkeypatch.setattr("jobs.api.results.junit_xml", make)
+    monkeypatch.setattr("jobs.api.results.ctrf", make)
+    batch = start(shop, tasks=["buy"])
+    assert shop.client.get(f"/batches/{batch['id']}/{name}").status_code == 200
+    assert len(threads) == 1
+    assert loop not in threads
