@@ -1,11 +1,14 @@
 """Plain output: foreign texts made harmless, a line per change while a batch runs, and its summary at the end."""
 
+import errno
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol, TextIO
+from io import BufferedWriter, FileIO, TextIOWrapper
+from pathlib import Path
+from typing import Any, Protocol, TextIO
 
 from runner.client.batches import Batch, Run
 
@@ -141,11 +144,34 @@ def explanation(run: Run, address: str) -> Iterable[str]:
     yield f"  {address}/ui/runs/{run.id}"
 
 
+class Lossy(FileIO):
+    """A standard stream that takes all: tests and reports go on when its reader has left, or its disk is full."""
+
+    lost = ""
+
+    def write(self, content: Any, /) -> int:
+        try:
+            return super().write(content)
+        except OSError as error:
+            if error.errno != errno.EPIPE:
+                self.lost = error.strerror or str(error)
+            return len(content)
+
+
 def make_writable() -> None:
-    """Let no character be one that this terminal or pipe cannot take."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+    """Let no character be one that this terminal or pipe cannot take, and no write fail."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name) or Path(os.devnull).open("w")  # there is none after `>&-`
+        if stream is getattr(sys, f"__{name}__"):
+            file = BufferedWriter(Lossy(number, "w", closefd=False))
+            stream = TextIOWrapper(file, stream.encoding, "replace", line_buffering=True)
+        setattr(sys, name, stream)
+
+
+def lost_output() -> str:
+    """Why something of stdout could not be written; empty if all was, or its reader did not want more."""
+    sys.stdout.flush()
+    return str(getattr(getattr(getattr(sys.stdout, "buffer", None), "raw", None), "lost", ""))
 
 
 def is_terminal(stream: TextIO) -> bool:

@@ -15,7 +15,7 @@ from runner.client.ci import idempotency_key
 from runner.client.ci import labels as labels_of
 from runner.client.connection import Failed, Refused
 from runner.client.github import is_on, report
-from runner.client.lines import Lines, Quiet, View, clean, is_terminal, make_writable, summary
+from runner.client.lines import Lines, Quiet, View, clean, is_terminal, lost_output, make_writable, summary
 from runner.client.looking import LOOKING
 from runner.client.options import (
     OUTPUTS,
@@ -273,4 +273,10 @@ def main() -> NoReturn:
     except (LookupError, TypeError, ValueError):
         complain(NO_RUNNER)
         code = NO_ANSWER
+    except Exception as error:  # noqa: BLE001 (Python would end with 1, which is a failed test)
+        complain(f"This is a fault of the client: {type(error).__name__}: {error}")
+        code = NO_ANSWER
+    if why := lost_output():
+        complain(f"The output could not be written: {why}.")
+        code = code or NO_ANSWER
     sys.exit(code)

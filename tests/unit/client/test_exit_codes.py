@@ -220,3 +220,11 @@ def test_a_single_run_is_a_batch_of_one(runner: ScriptedRunner, command: Command
     rerun = command("rerun", "runlogin", "--failed", "-q")
     assert rerun.code == (code or 2)
     assert bool(runner.requests("POST /test-runs/runlogin/rerun")) == bool(code)
+
+
+def test_a_fault_of_the_client_is_no_failed_test(runner: ScriptedRunner, command: Command) -> None:
+    runner.always["GET /batches"] = (200, b"[" * 100_000)
+    ended = command("list")
+    assert ended.code == 4
+    assert ended.err.startswith("This is a fault of the client: RecursionError")
+    assert ended.err.count("\n") == 1

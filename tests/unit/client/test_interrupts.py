@@ -162,3 +162,32 @@ def read_until(terminal: int, text: bytes, seconds: float = 10) -> bytes:
         if select.select([terminal], [], [], 0.1)[0]:
             read += os.read(terminal, 65536)
     return read
+
+
+def test_a_reader_that_leaves_ends_nothing(runner: ScriptedRunner, started: Start) -> None:
+    runner.always[f"GET /batches/{BATCH}/junit.xml"] = (200, b"<testsuites/>")
+    process = started("run", "login", "--junit", "out.xml")
+    assert process.stdout
+    assert process.stderr
+    process.stdout.close()
+    process.stderr.close()
+    wait_for(lambda: runner.streaming, 10)
+    runner.become(a_batch(a_run("login", "FINISHED")))
+    assert process.wait(10) == 0
+    assert Path("out.xml").read_text() == "<testsuites/>"
+
+
+@pytest.mark.parametrize("state", ["FINISHED", "FAILED"])
+def test_a_full_disk_below_the_output_is_said(runner: ScriptedRunner, started: Start, state: str) -> None:
+    runner.become(a_batch(a_run("login", state)))
+    with Path("/dev/full").open("w") as full:
+        process = started("run", "login", "--json", "-q", stdout=full)
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == (4 if state == "FINISHED" else 1)
+    assert err == "The output could not be written: No space left on device.\n"
+
+
+def test_a_closed_output_ends_nothing(runner: ScriptedRunner, started: Start) -> None:
+    runner.become(a_batch(a_run("login", "FINISHED")))
+    process = started("run", "login", preexec_fn=lambda: os.closerange(0, 3))
+    assert process.wait(10) == 0
