@@ -46,17 +46,6 @@ def report(document: Document, cards: Sequence[Document], url: str, environ: Map
 
 
 @contextmanager
-def commands_off(out: TextIO) -> Iterator[None]:
-    """Let GitHub take nothing that is printed meanwhile for a command."""
-    word = secrets.token_hex(16)
-    out.write(f"::stop-commands::{word}\n")
-    try:
-        yield
-    finally:
-        out.write(f"\n::{word}::\n")
-
-
-@contextmanager
 def _said(out: TextIO, what: str) -> Iterator[None]:
     try:
         yield

@@ -15,7 +15,7 @@ from runner.client.batches import Batch, Run
 ESCAPE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[\]PX^_]|[\x9d\x90])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b.?"
 )
-COMMAND = re.compile(r"^\s*::|##\[", re.MULTILINE)
+COMMAND = re.compile(r"^\s*::|##(?=\w*\[)", re.MULTILINE)
 SUMMARY_SECONDS = 30.0
 WORDS = {"FINISHED": "passed", "FAILED": "failed", "ERROR": "error", "PENDING": "waiting", "RUNNING": "running"}
 
@@ -42,8 +42,7 @@ class View(Protocol):
 
 def clean(text: str) -> str:
     """A foreign text as one line that a terminal, and the log of a CI, only shows."""
-    seen = ESCAPE.sub("", text)
-    return " ".join("".join(c if c.isprintable() else " " for c in seen).split()).replace("##[", "# #[")
+    return clean_lines(" ".join("".join(c if c.isprintable() else " " for c in ESCAPE.sub("", text)).split()))
 
 
 def clean_lines(text: str) -> str:
@@ -161,7 +160,7 @@ class Lossy(FileIO):
 def make_writable() -> None:
     """Let no character be one that this terminal or pipe cannot take, and no write fail."""
     for name, number in (("stdout", 1), ("stderr", 2)):
-        stream = getattr(sys, name) or Path(os.devnull).open("w")  # there is none after `>&-`
+        stream = getattr(sys, name) or Path(os.devnull).open("w")  # noqa: SIM115 (there is none after `>&-`)
         if stream is getattr(sys, f"__{name}__"):
             file = BufferedWriter(Lossy(number, "w", closefd=False))
             stream = TextIOWrapper(file, stream.encoding, "replace", line_buffering=True)

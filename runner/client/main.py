@@ -200,7 +200,7 @@ def start(api: Api, begin: Callable[[Api], tuple[Batch, bool]], detach: bool, ou
 
 def show_detached(batch: Batch, output: Output) -> int:
     """Show what was started, and how to wait for it. Returns the exit code."""
-    click.echo(json.dumps(batch.document) if output.as_json else batch.id)
+    click.echo(as_json(batch) if output.as_json else batch.id)
     if not output.quiet:
         click.echo(wait_line(batch.id), err=True)
     return 0
@@ -226,12 +226,17 @@ def follow(api: Api, begin: Callable[[], Batch], ours: bool, output: Output) -> 
 def show_result(batch: Batch, address: str, output: Output) -> None:
     """Print the summary; of a batch that goes on also how to wait for it. Print the document if that is wanted."""
     if output.as_json:
-        click.echo(json.dumps(batch.document))
+        click.echo(as_json(batch))
     else:
         click.echo(summary(batch, address))
     if not batch.over:
         going_on = " ".join(run.id for run in batch.runs if not run.over)
         output.tell(f"These runs go on: {going_on}\n{wait_line(batch.id)}")
+
+
+def as_json(batch: Batch) -> str:
+    """The document on one line, which is no command of a CI."""
+    return json.dumps(batch.document).replace("##", "\\u0023#")
 
 
 def write_reports(api: Api, batch: Batch, output: Output) -> list[str]:
@@ -240,7 +245,7 @@ def write_reports(api: Api, batch: Batch, output: Output) -> list[str]:
     if is_on(output.github, os.environ):
         try:
             found = list(cards(api, batch))
-            report(batch.document, found, api.connection.address, os.environ, sys.stderr)
+            report(batch.document, found, api.connection.address + batch.page, os.environ, sys.stderr)
         except OSError as error:
             problems.append(f"The job's summary cannot be written: {error.strerror}.")
     return problems

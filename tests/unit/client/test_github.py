@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from runner.client.github import SUMMARY_BYTES, commands_off, is_on, markdown, report
+from runner.client.github import SUMMARY_BYTES, is_on, markdown, report
 
 URL = "https://runner.example/ui/batches/" + "b" * 24
 CARD = {
@@ -210,21 +210,6 @@ def test_files_that_cannot_be_written_are_said_and_nothing_else_fails(tmp_path: 
     )
     report(batch(), [], URL, {"GITHUB_OUTPUT": "a\0b"}, out)
     assert out.getvalue().endswith("The outputs of the step could not be written: no such file.\n")
-
-
-def test_text_between_two_words_is_no_command() -> None:
-    out = io.StringIO()
-    with commands_off(out):
-        out.write("::error::no")
-    start, text, end = out.getvalue().splitlines()
-    assert text == "::error::no"
-    assert re.fullmatch("::stop-commands::[0-9a-f]{32}", start)
-    assert end == f"::{start.rpartition('::')[2]}::"
-    again = io.StringIO()
-    with pytest.raises(KeyError), commands_off(again):
-        raise KeyError
-    assert again.getvalue().splitlines()[0] != start
-    assert again.getvalue().endswith("::\n")
 
 
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "http://x/) <b> [a](http://y", "http://[::1]:80/ui/batches/b"])

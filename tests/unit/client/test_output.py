@@ -65,6 +65,7 @@ def test_json_is_the_document_alone(runner: ScriptedRunner, command: Command) ->
     ended = command("run", "login", "shop", "--json")
     assert json.loads(ended.out) == runner.document
     assert ended.out.count("\n") == 1
+    assert "##" not in ended.out
     assert "\x1b" not in ended.out + ended.err
     assert f"Started {BATCH}" in ended.err
     runner.become(a_batch(a_run("login")))
@@ -81,6 +82,8 @@ def test_foreign_texts_are_made_harmless(runner: ScriptedRunner, command: Comman
     assert ended.out.count(HARMLESS) == 4
     assert ended.err.count(HARMLESS) == 2
     assert all(character.isprintable() or character == "\n" for character in ended.out + ended.err)
+    runner.become(a_batch(a_run("login", "ERROR", message="\x9b2J ::error::x ##vso[a]b")))
+    assert "\n  : :error::x # #vso[a]b\n" in command("wait", BATCH).out
     runner.always["POST /batches"] = (422, json.dumps({"detail": HOSTILE}).encode())
     assert command("run", "login").err == f"{HARMLESS}\n"
 
@@ -179,7 +182,7 @@ def test_github_is_told_what_did_not_pass(
     runner.always["GET /test-runs/runlogin"] = (200, b'{"id": "runlogin"}')
     runner.always["POST /batches"] = (200, json.dumps(runner.document).encode())
     ended = command("run", "login", "--github", "on", "--label", "branch=next", "--label", "a=b=c")
-    assert told == [(runner.document, [{"id": "runlogin"}], runner.url)]
+    assert told == [(runner.document, [{"id": "runlogin"}], f"{runner.url}/ui/batches/{BATCH}")]
     assert f"This was requested before; it is {BATCH}" in ended.err
     (asked,) = runner.requests("POST /batches")
     assert asked.headers["Idempotency-Key"].startswith("job-")
