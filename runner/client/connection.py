@@ -3,12 +3,15 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse, HTTPSConnection, IncompleteRead
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult
 
 PATIENCE = 60.0  # seconds for which a server that cannot be reached is asked again
 ANSWER_SECONDS = 30.0
+SLOWEST = 10  # times as many seconds may pass until an answer is whole
+LARGEST = 1 << 28  # bytes of an answer
+LONGEST = 1000  # characters of an error's text
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)  # seconds between the first attempts; the last one between all others
 NOT_NOW = (502, 503, 504)
 OUR_FAULT = (404, 409, 413, 422)
@@ -43,14 +46,14 @@ class Answer(NamedTuple):
         """The body as JSON. Raises `Unreachable` if it is none: something else than the runner has answered."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Unreachable("The answer is not JSON: is this the address of a runner?") from None
 
     def detail(self) -> str:
         """What an answer that is an error says."""
         try:
-            return str(json.loads(self.body)["detail"])
-        except (ValueError, LookupError, TypeError):
+            return str(json.loads(self.body)["detail"])[:LONGEST]
+        except (ValueError, LookupError, TypeError, RecursionError):
             place = self.headers["Location"] if 300 <= self.status < 400 else None
             return f"The runner answered {self.status}: it leads to {place}, which is not followed." if place else ""
 
@@ -104,11 +107,11 @@ class Connection:
     def once(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = {}, seconds: float = 5
     ) -> Answer:
-        """The answer to one attempt, whatever its status. Raises `Unreachable`."""
+        """The answer to one attempt, whatever its status. Raises `Unreachable`, or `Failed` if it does not end."""
         connection = self._connect(seconds)
         try:
             response = self._send(connection, method, path, body, headers)
-            answer = Answer(response.status, response.headers, response.read())
+            answer = Answer(response.status, response.headers, whole(response, SLOWEST * seconds))
         except (OSError, HTTPException, UnicodeError) as error:
             raise self._unreachable(error) from None
         finally:
@@ -125,7 +128,7 @@ class Connection:
             response = self._send(connection, "GET", path, None, {"Accept": "text/event-stream"})
             if response.status != 200:
                 raise Unreachable(f"The stream was answered {response.status}.")
-            while line := response.readline():
+            while line := response.readline(LARGEST):
                 yield line
                 socket.settimeout(later)
         except (OSError, HTTPException, UnicodeError) as error:
@@ -151,6 +154,18 @@ class Connection:
     def _unreachable(self, error: Exception) -> Unreachable:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return Unreachable(f"The runner at {self.address} cannot be reached ({why}).")
+
+
+def whole(response: HTTPResponse, seconds: float) -> bytes:
+    """The body, if it comes in so many seconds. Raises `IncompleteRead`, or `Failed` if it is none of a runner."""
+    content, until = bytearray(), time.monotonic() + seconds
+    while part := response.read1(1 << 20):
+        content += part
+        if len(content) > LARGEST or time.monotonic() > until:
+            raise Failed("The answer is too long or too slow: is this the address of a runner?")
+    if response.length:
+        raise IncompleteRead(b"", response.length)
+    return bytes(content)
 
 
 def checked(answer: Answer, raw: bool = False) -> Answer:

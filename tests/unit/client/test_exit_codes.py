@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from runner.client import connection
 from tests.unit.client.conftest import Command
 from tests.unit.client.scripted import BATCH, CUT, DROP, ScriptedRunner, a_batch, a_run, one_run
 from tests.waiting import wait_for
@@ -222,9 +223,34 @@ def test_a_single_run_is_a_batch_of_one(runner: ScriptedRunner, command: Command
     assert bool(runner.requests("POST /test-runs/runlogin/rerun")) == bool(code)
 
 
-def test_a_fault_of_the_client_is_no_failed_test(runner: ScriptedRunner, command: Command) -> None:
+def test_a_fault_of_the_client_is_no_failed_test(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    from runner.client import looking
+
+    monkeypatch.setattr(looking, "make_api", lambda: 1 // 0)
+    assert command("list")[::2] == (
+        4,
+        "This is a fault of the client: ZeroDivisionError: integer division or modulo by zero\n",
+    )
+
+
+def test_an_answer_that_is_too_deep_is_not_that_of_a_runner(runner: ScriptedRunner, command: Command) -> None:
     runner.always["GET /batches"] = (200, b"[" * 100_000)
-    ended = command("list")
+    ended = command("--patience", "0.1", "list")
     assert ended.code == 4
-    assert ended.err.startswith("This is a fault of the client: RecursionError")
-    assert ended.err.count("\n") == 1
+    assert ended.err.endswith("\nThe answer is not JSON: is this the address of a runner?\n")
+
+
+@pytest.mark.parametrize(("limit", "value"), [("LARGEST", 999), ("SLOWEST", -1)])
+def test_an_answer_that_does_not_end_is_left(
+    runner: ScriptedRunner, command: Command, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    monkeypatch.setattr(connection, limit, value)
+    runner.always["GET /batches"] = (200, b" " * 1000)
+    ended = command("list")
+    assert ended[::2] == (4, "The answer is too long or too slow: is this the address of a runner?\n")
+    assert len(runner.requests("GET /batches")) == 1
+
+
+def test_an_error_is_shown_as_far_as_one_reads(runner: ScriptedRunner, command: Command) -> None:
+    runner.always["GET /batches"] = detail(400, "x" * 5000)
+    assert command("list").err == "x" * 1000 + "\n"
