@@ -89,7 +89,7 @@ class Connection:
         """The answer, in so many seconds per attempt; it is JSON, unless it may be `raw`. A request is repeated until
         one succeeds: give a POST a key.
 
-        Raises `Refused`, or `Unreachable` when it has failed for `patience` seconds.
+        Raises `Refused`, or `Unreachable` when it has failed for `patience` seconds; later calls then try only once.
         """
         begun, attempt, left = time.monotonic(), 0, self.patience
         while True:
@@ -98,6 +98,7 @@ class Connection:
             except Unreachable as error:
                 left = begun + self.patience - time.monotonic()
                 if left <= 0:
+                    self.patience = 0
                     raise
                 if not attempt:
                     self.warn(f"{error} Trying again for {self.patience:g} s.")

@@ -101,7 +101,7 @@ def show_log(run: str, follow: bool) -> None:
 
     Example: bugninja-runner log n2iibj7cbzvwogjifeudc8gl -f
     """
-    api, offset = make_api(), 0
+    api, offset, rest = make_api(), 0, ""
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
     over = not follow
     while True:
@@ -109,7 +109,10 @@ def show_log(run: str, follow: bool) -> None:
         over = over or batch.over
         answer = api.connection.get(f"{batch.path}/log?offset={offset}", raw=True)
         offset = int(answer.headers["X-Next-Offset"] or offset + len(answer.body))
-        click.echo(clean_lines(decode(answer.body, over)), nl=False)
+        text = rest + decode(answer.body, over)
+        end = len(text) if over else text.rfind("\n") + 1  # half of what would be a command looks like none
+        click.echo(clean_lines(text[:end]), nl=False)
+        rest = text[end:]
         sys.stdout.flush()
         if over:
             return

@@ -2,6 +2,8 @@
 
 import os
 import re
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -113,9 +115,18 @@ def every() -> float:
 
 
 def wait_line(batch_id: str) -> str:
-    """The command that waits for this batch."""
-    url = remembered("url", None)
-    return f"{PROGRAM} wait {batch_id}" + (f" --url {url}" if url else "")
+    """The command that waits for this batch, also in another shell."""
+    url = remembered("url", os.environ.get("BUGNINJA_RUNNER_URL"))
+    options = {"--url": url, "--token-file": remembered("token_file", None)}
+    return shlex.join([*called(), "wait", batch_id, *(word for pair in options.items() if pair[1] for word in pair)])
+
+
+def called() -> list[str]:
+    """The words by which this program was called."""
+    name = Path(sys.argv[0]).name
+    if name == "__main__.py":
+        return ["python", "-m", "runner.client"]
+    return ["python3", sys.argv[0]] if name.endswith(".pyz") else [PROGRAM]
 
 
 def complete_tasks(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

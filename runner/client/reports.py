@@ -36,10 +36,10 @@ def write(api: Api, batch: Batch, wanted: Wanted) -> list[str]:
         attempt(path, partial(download, api, f"{batch.path}/{name}", path)) for path, name in files.items() if path
     ]
     if wanted.artifacts:
-        wrong += [
-            attempt(wanted.artifacts, partial(save_artifacts, api, run.id, wanted.artifacts))
-            for run in batch.to_explain
-        ]
+        for run in batch.to_explain:
+            wrong.append(attempt(wanted.artifacts, partial(save_artifacts, api, run.id, wanted.artifacts)))
+            if not api.connection.patience:
+                break
     return [sentence for sentence in wrong if sentence]
 
 
@@ -60,11 +60,13 @@ def download(api: Api, source: str, path: Path) -> None:
 
 
 def save(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all; one that is no regular file is written as it is. Raises `OSError`."""
+    """Write a file, whole or not at all; a device is written as it is, a link stays one. Raises `OSError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not path.is_file():
-        path.write_bytes(content)
+    if (path.is_symlink() and path.is_relative_to("/dev")) or (path.exists() and not path.is_file()):
+        with path.open("ab") as device:  # /dev/stdout may be a file that has a beginning
+            device.write(content)
         return
+    path = path.resolve()
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         unfinished.write_bytes(content)

@@ -24,16 +24,17 @@ Event = Batch | Failed | signal.Signals | str | dict[str, float]
 
 
 class Signals:
-    """SIGINT and SIGTERM: the first one is put into a queue, the second one ends the process at once."""
+    """SIGINT, SIGTERM, SIGHUP: the first one is put into a queue, the second one ends the process at once."""
 
     def __init__(self, events: "SimpleQueue[Event]") -> None:
         self._events = events
         self._count = 0
 
     def install(self) -> None:
-        """Let this process take them so."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.take)
+        """Let this process take them so; SIGHUP unless `nohup` lets it be ignored."""
+        for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+            if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self.take)
 
     def take(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal. `SimpleQueue.put` may be called in a handler: it takes no lock."""

@@ -121,7 +121,7 @@ def test_a_timeout_is_5_and_says_what_goes_on(runner: ScriptedRunner, command: C
     ended = command("run", "login", "shop", "--timeout", "0.3s", "--junit", "out.xml")
     assert ended.code == 5
     assert "These runs go on: runshop\n" in ended.out
-    assert f"\nbugninja-runner wait {BATCH}\n" in ended.out
+    assert f"\nbugninja-runner wait {BATCH} --url {runner.url}\n" in ended.out
     assert "Not over after 0.3 s." in ended.err
     assert runner.requests(f"GET /batches/{BATCH}/junit.xml")
     assert not runner.requests(f"POST /batches/{BATCH}/stop")

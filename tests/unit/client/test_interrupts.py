@@ -40,7 +40,7 @@ def stop_when_told(runner: ScriptedRunner) -> threading.Thread:
     return thread
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("words", [["run", "login"], ["rerun", BATCH]])
 def test_what_was_started_is_stopped_and_reported(
     runner: ScriptedRunner, started: Start, number: int, code: int, words: list[str]
@@ -66,7 +66,7 @@ def test_what_is_only_watched_is_not_stopped(runner: ScriptedRunner, started: St
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=5)
     assert process.returncode == 130
-    assert f"bugninja-runner wait {BATCH}" in out
+    assert f"python -m runner.client wait {BATCH}" in out
     assert not runner.requests("POST")
 
 
@@ -191,3 +191,22 @@ def test_a_closed_output_ends_nothing(runner: ScriptedRunner, started: Start) ->
     runner.become(a_batch(a_run("login", "FINISHED")))
     process = started("run", "login", preexec_fn=lambda: os.closerange(0, 3))
     assert process.wait(10) == 0
+
+
+def test_a_closed_terminal_ends_nothing_under_nohup(runner: ScriptedRunner, started: Start) -> None:
+    process = started("run", "login", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    wait_for(lambda: runner.streaming, 10)
+    process.send_signal(signal.SIGHUP)
+    runner.become(a_batch(a_run("login", "FINISHED")))
+    assert process.wait(10) == 0
+
+
+def test_a_report_may_go_to_an_output_that_is_a_file(runner: ScriptedRunner, started: Start) -> None:
+    runner.become(a_batch(a_run("login", "FINISHED")))
+    runner.always[f"GET /batches/{BATCH}/junit.xml"] = (200, b"<testsuites/>")
+    with Path("out").open("a") as out:
+        # never /dev/stdout itself: a fault here would replace that of the machine
+        process = started("wait", BATCH, "--junit", f"/dev/fd/{out.fileno()}", stdout=out, pass_fds=[out.fileno()])
+        assert process.wait(10) == 0
+    assert Path("out").read_text().endswith("\n<testsuites/>")
+    assert Path("out").read_text().startswith("FINISHED")

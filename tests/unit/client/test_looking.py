@@ -55,11 +55,11 @@ def test_a_log_is_followed_to_its_end(
     monkeypatch.setattr("runner.client.looking.LOOK_AGAIN", 0.02)
     runner.become(one_run("RUNNING"))
     log = "GET /test-runs/runlogin/log"
-    runner.next[log] = [(200, b"one\nK\xc3"), (200, b"\xa4se\x1b[1m\n")]
+    runner.next[log] = [(200, b"one\nK\xc3"), (200, b"\xa4se\x1b[1m\n:"), (200, b":error::x\n")]
     runner.always[log] = (200, b"")
     threading.Timer(0.3, runner.become, [one_run("FINISHED")]).start()
-    assert command("log", "runlogin", "-f").out == "one\nKäse\n"
-    assert [asked.path.partition("=")[2] for asked in runner.requests(log)][:3] == ["0", "6", "14"]
+    assert command("log", "runlogin", "-f").out == "one\nKäse\n: :error::x\n"
+    assert [asked.path.partition("=")[2] for asked in runner.requests(log)][:3] == ["0", "6", "15"]
     runner.next[log] = [(200, b"all")]
     assert command("log", "runlogin").out == "all"
 

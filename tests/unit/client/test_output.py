@@ -145,6 +145,42 @@ def test_a_report_may_be_a_pipe(runner: ScriptedRunner, command: Command) -> Non
     assert Path("/dev/null").is_char_device()
 
 
+def test_a_report_into_a_link_goes_to_its_file(runner: ScriptedRunner, command: Command) -> None:
+    runner.become(a_batch(a_run("login", "FINISHED")))
+    runner.always[JUNIT] = (200, b"<x/>")
+    Path("file.xml").write_text("<older and longer/>")
+    Path("link.xml").symlink_to("file.xml")
+    assert command("wait", BATCH, "--junit", "link.xml").code == 0
+    assert Path("link.xml").is_symlink()
+    assert Path("file.xml").read_text() == "<x/>"
+
+
+def test_a_server_that_went_away_is_not_waited_for_at_each_report(runner: ScriptedRunner, command: Command) -> None:
+    runner.become(a_batch(*(a_run(f"task{n}", "FAILED") for n in range(50))))
+    runner.always |= {f"GET /test-runs/runtask{n}": DROP for n in range(50)} | {JUNIT: DROP, HTML: DROP}
+    ended = command(
+        "--patience", "0.2", "wait", BATCH, "--junit", "a.xml", "--html", "a.html", "--artifacts", "pictures"
+    )
+    assert ended.code == 1
+    assert len(runner.requests("GET /batches/" + BATCH + "/report.html")) == 1
+    assert len(runner.requests("GET /test-runs/")) == 1
+    assert ended.err.count("cannot be written") == 3
+
+
+def test_the_line_that_waits_fits_to_how_it_was_called(
+    runner: ScriptedRunner, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from runner.client.options import called
+
+    Path("the token").write_text("secret-token")
+    ended = command("--token-file", "the token", "run", "login", "--detach")
+    assert ended.err.splitlines()[-1] == f"bugninja-runner wait {BATCH} --url {runner.url} --token-file 'the token'"
+    monkeypatch.setattr("sys.argv", ["./runner.pyz"])
+    assert called() == ["python3", "./runner.pyz"]
+    monkeypatch.setattr("sys.argv", ["/x/runner/client/__main__.py"])
+    assert called() == ["python", "-m", "runner.client"]
+
+
 def test_the_result_comes_at_once(runner: ScriptedRunner, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
@@ -195,7 +231,11 @@ def test_the_request_is_what_was_asked_for(runner: ScriptedRunner, command: Comm
     ended = command(
         "run", "--tag", "smoke, shop", "--tag", "login", "--fail-fast", "--detach", "--mode", "heal", "--name", "N"
     )
-    assert (ended.code, ended.out, ended.err.splitlines()[-1]) == (0, f"{BATCH}\n", f"bugninja-runner wait {BATCH}")
+    assert (ended.code, ended.out, ended.err.splitlines()[-1]) == (
+        0,
+        f"{BATCH}\n",
+        f"bugninja-runner wait {BATCH} --url {runner.url}",
+    )
     assert runner.requests("POST")[0].json == {
         "tags": [["smoke", "shop"], ["login"]], "fail_fast": 1, "mode": "heal", "name": "N", "labels": {},
     }  # fmt: skip
