@@ -288,7 +288,8 @@ def test_a_runner_that_is_not_there_is_retried_and_named(client: Client) -> None
 
 
 def test_what_the_documentation_gives_to_each_ci_works_here(client: Client) -> None:
-    lines = (ROOT / "docs" / "ci.md").read_text().splitlines()
+    text = (ROOT / "README.md").read_text() + (ROOT / "docs" / "ci.md").read_text()
+    lines = text.replace("http://127.0.0.1:8000", client.environ["BUGNINJA_RUNNER_URL"]).splitlines()
     scripts = [line.strip().removeprefix("- ") for line in lines if "runner.pyz" in line]
     assert len(scripts) >= 7
     client.stack.project.add_task("smoke", toml='[task]\nname = "Smoke"\ntags = ["smoke"]\n')
