@@ -136,14 +136,18 @@ class Recovery:
 
     @contextmanager
     def _guard(self, run_id: str | None) -> Iterator[None]:
-        """Inside it a fault is logged, of whatever type, unless it says that Redis is away."""
+        """Inside it a fault is logged, of whatever type, unless it says that Redis is away; not again as long as it
+        stays."""
         try:
             yield
         except (RedisConnectionError, RedisTimeoutError):
             raise
         except (OwnershipLost, RecordUnreadable) as error:
-            log_event("not_recovered", run=run_id, error=error)
+            if not self._is_due(f"{run_id}", f"{error}"):  # or it was said in the last round
+                log_event("not_recovered", run=run_id, error=error)
         except Exception as error:  # noqa: BLE001 (whatever it is, it must not hide the next run)
+            if self._is_due(f"{run_id}", f"{error}"):
+                return
             log_event("recovery_failed", level=logging.ERROR, run=run_id, error=f"{type(error).__name__}: {error}")
 
     def _is_due(self, run_id: str, what: str) -> bool:

@@ -71,6 +71,24 @@ def test_recovery_that_meets_a_batch_before_its_record_loses_nothing(
     assert states(show(shop, batch)) == {"buy": "FINISHED", "login": "FAILED"}
 
 
+def test_a_batch_that_was_refused_because_of_the_disk_never_runs(
+    shop: FakeStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr("runner.project.batch_files.sync_folder", unreadable)
+        assert "was not accepted" in start(shop, 507, tasks=["buy"])["detail"]
+    assert not [*(shop.project.root / "batches").iterdir()]
+
+
+def test_recovery_says_once_what_is_wrong_with_a_batch(shop: FakeStack, caplog: pytest.LogCaptureFixture) -> None:
+    broken, link = (the_file(shop, start(shop, tasks=["buy"])).path for _ in range(2))
+    broken.write_text("{}")
+    link.unlink()
+    link.symlink_to("/dev/null")
+    recover(shop, 3)
+    assert [caplog.text.count(event) for event in ("event=not_recovered", "event=recovery_failed")] == [1, 1]
+
+
 def test_marks_without_a_record_are_deleted(shop: FakeStack) -> None:
     folder = shop.project.root / "batches"
     folder.mkdir()
