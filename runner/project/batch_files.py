@@ -70,17 +70,22 @@ class BatchFile(NamedTuple):
         return read_if_there(self.path, self.folder)
 
     def create(self, content: bytes) -> None:
-        """Make the record, durably and whole, with the mark ACCEPTING. Raises `FileExistsError` if it is there."""
+        """Make the record, durably and whole, with the mark ACCEPTING. Raises `FileExistsError` if it is there, else
+        `OSError`; then nothing of it stays that could be taken for one."""
         make_folder(self.folder)
         fresh = self.folder / f".{self.name}-{secrets.token_hex(4)}"
         try:
             write_new(fresh, content)
             make_marker(self._with(Mark.ACCEPTING))
             os.link(fresh, self.path)
-            make_marker(self._with(Mark.ACCEPTING))  # again: who found it without a record may have deleted it
         finally:
             fresh.unlink(missing_ok=True)
-        sync_folder(self.folder)
+        try:
+            make_marker(self._with(Mark.ACCEPTING))  # again: who found it without a record may have deleted it
+            sync_folder(self.folder)
+        except OSError:
+            self.remove()
+            raise
 
     def replace(self, content: bytes) -> None:
         """Put another content in its place."""

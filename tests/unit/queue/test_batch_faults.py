@@ -85,6 +85,7 @@ def test_recovery_says_once_what_is_wrong_with_a_batch(shop: FakeStack, caplog: 
     broken.write_text("{}")
     link.unlink()
     link.symlink_to("/dev/null")
+    caplog.set_level("INFO")
     recover(shop, 3)
     assert [caplog.text.count(event) for event in ("event=not_recovered", "event=recovery_failed")] == [1, 1]
 
