@@ -1,7 +1,7 @@
 """A batch, runs that were accepted together: its record, where it stands, and the answer about it. Pure."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -16,6 +16,7 @@ from runner.project.task import toml_name
 
 VERSION = 1
 MESSAGE_CHARACTERS = 500  # of a run's message
+UNSEEN = timedelta(minutes=1)  # for which a network disk may not show what another machine has written
 DELETED = "The record of this run is gone."
 Message = Annotated[str | None, Meta(description=f"why it did not pass, at most {MESSAGE_CHARACTERS} characters")]
 Task = Annotated[TaskId, Meta(pattern=TASK_ID_PATTERN)]
@@ -136,6 +137,11 @@ def deleted_line(run: BatchRun) -> RunLine:
     """The line of a run that was accepted, and whose record was deleted before the batch was over."""
     line = pending_line(run)
     return msgspec.structs.replace(line, current_state=State.ERROR, reason=Reason.LOST, message=DELETED)
+
+
+def missing_line(batch: BatchRecord, run: BatchRun, now: datetime, *, accepting: bool) -> RunLine:
+    """The line of a run without a record: that is still to come, or to be seen, or was deleted."""
+    return pending_line(run) if accepting or now - batch.queued_at < UNSEEN else deleted_line(run)
 
 
 def run_line(run: BatchRun, record: RunRecord) -> RunLine:

@@ -1,6 +1,7 @@
 """Batches: what their records, the rows of their runs, and those of their runs that are under way say, merged."""
 
 import asyncio
+from datetime import UTC, datetime
 from functools import partial
 
 import msgspec
@@ -15,7 +16,7 @@ from jobs.run.batch import (
     BatchRecord,
     RunLine,
     batch_document,
-    deleted_line,
+    missing_line,
     pending_line,
     run_line,
     unreadable_batch,
@@ -92,7 +93,7 @@ class Batches:
         found = self._lists.projection.database.read(lambda it: it.execute(OF_BATCH, (batch.batch_id,)).fetchall())
         rows = {run_id: (State(state), steps) for run_id, state, steps in found}
         over, lines = self._over.setdefault(batch.batch_id, {}), []
-        is_accepting = file.has(Mark.ACCEPTING)
+        missing = partial(missing_line, batch, now=datetime.now(UTC), accepting=file.has(Mark.ACCEPTING))
         for run in batch.runs:
             state, steps = rows.get(run.run_id, (State.PENDING, 0))
             if run.run_id in over or (state is State.PENDING and run.run_id in rows):
@@ -101,7 +102,7 @@ class Batches:
             record = show_record(self._files.folder(run.task_id, run.run_id))
             if record is None:
                 self._files.check_project()  # or it is all that is gone
-                line = pending_line(run) if is_accepting else deleted_line(run)
+                line = missing(run)
             else:
                 line = run_line(run, record)
             if line.current_state.is_final:

@@ -3,6 +3,8 @@ which enough has failed, and record how all of its runs ended."""
 
 import logging
 from collections.abc import Iterator, Mapping, Set
+from datetime import UTC, datetime
+from functools import partial
 
 import msgspec
 from redis import Redis
@@ -15,9 +17,8 @@ from jobs.run.batch import (
     BatchRun,
     RunLine,
     batch_to_json,
-    deleted_line,
     has_failed_enough,
-    pending_line,
+    missing_line,
     run_line,
 )
 from jobs.run.record import RunRecord
@@ -33,11 +34,11 @@ from runner.settings import Settings
 
 def read_lines(files: RunFiles, file: BatchFile, batch: BatchRecord) -> list[RunLine]:
     """How all runs of the batch stand, by the disk alone. Raises `ProjectGone`."""
-    without = pending_line if file.has(Mark.ACCEPTING) else deleted_line  # before they are read
+    missing = partial(missing_line, batch, now=datetime.now(UTC), accepting=file.has(Mark.ACCEPTING))
     found = [(run, show_record(files.folder(run.task_id, run.run_id))) for run in batch.runs]
     if any(record is None for _, record in found):
         files.check_project()  # or it is all that is gone
-    return [without(run) if record is None else run_line(run, record) for run, record in found]
+    return [missing(run) if record is None else run_line(run, record) for run, record in found]
 
 
 def why_held(files: RunFiles, batch_id: RunId | None) -> Interruption | None:

@@ -6,7 +6,7 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,10 @@ def test_a_run_that_is_not_accepted_yet_is_no_failure(shop: FakeStack, monkeypat
     assert states(show(shop, batch)) == {"login": "FAILED", "search": "ERROR", "buy": "FINISHED"}
 
 
-def test_the_end_of_a_batch_is_recorded_although_one_of_its_runs_is_gone(shop: FakeStack) -> None:
+def test_the_end_of_a_batch_is_recorded_although_one_of_its_runs_is_gone(
+    shop: FakeStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.run.batch.UNSEEN", timedelta(0))
     batch = start(shop, tasks=["buy", "login"])
     shutil.rmtree(runs_of(shop, "login") / batch["runs"][1]["id"])
     shop.work()
@@ -284,3 +287,15 @@ def test_results_of_many_failures_are_written_beside_the_event_loop(
     assert shop.client.get(f"/batches/{batch['id']}/{name}").status_code == 200
     assert len(threads) == 1
     assert loop not in threads
+
+
+def test_a_record_that_a_network_disk_does_not_show_yet_is_not_lost(shop: FakeStack) -> None:
+    batch = start(shop, tasks=["buy"])
+    runs, unseen = runs_of(shop, "buy"), shop.project.root / "unseen"
+    runs.rename(unseen)
+    assert show(shop, batch)["current_state"] == "PENDING"
+    recover(shop)
+    unseen.rename(runs)
+    shop.work()
+    recover(shop)
+    assert states(show(shop, batch)) == {"buy": "FINISHED"}

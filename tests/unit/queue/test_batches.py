@@ -3,6 +3,7 @@
 import re
 import shutil
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -231,6 +232,7 @@ def test_a_batch_that_was_cut_off_is_completed_and_nothing_runs_twice(
 def test_a_task_that_goes_while_a_batch_is_accepted_does_not_hold_up_its_end(
     shop: FakeStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("jobs.run.batch.UNSEEN", timedelta(0))
     with monkeypatch.context() as cut_off:
         cut_off.setattr(BatchAcceptor, "complete", lambda *_: [])
         batch = start(shop, tasks=["buy", "login"])
@@ -252,7 +254,10 @@ def test_the_end_of_a_batch_stays_when_its_runs_are_deleted(shop: FakeStack) -> 
     assert shop.client.get("/batches").json()["items"][0]["current_state"] == "FAILED"
 
 
-def test_a_run_that_is_deleted_before_the_end_is_an_error_and_is_not_started_again(shop: FakeStack) -> None:
+def test_a_run_that_is_deleted_before_the_end_is_an_error_and_is_not_started_again(
+    shop: FakeStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.run.batch.UNSEEN", timedelta(0))
     batch = start(shop, tasks=["buy", "login"])
     shutil.rmtree(shop.project.root / "tasks" / "login" / "runs" / batch["runs"][1]["id"])
     shop.work()
