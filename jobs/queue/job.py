@@ -66,7 +66,9 @@ def enqueue(queue: Queue, records: Iterable[RunRecord], settings: Settings, *, a
             if settings.runs_per_task:
                 _rate_limited_enqueue(queue, job, record, settings.runs_per_task, pipeline)
             else:
-                queue.enqueue_job(job, pipeline=pipeline)
+                pipeline.sadd(Queue.redis_queues_keys, queue.key)  # `enqueue_job` takes no pipeline with anything in it
+                job.save(pipeline=pipeline)
+                queue.push_job_id(job.id, pipeline=pipeline)
             pipeline.publish(changes_channel(queue.name), f"{record.run_id} {record.task_id}")
         pipeline.execute()
 

@@ -24,6 +24,8 @@ from runner.errors import ProjectGone, StorageUnavailable
 from runner.ids import TaskId
 from runner.project.batch_files import BatchFile, Mark
 from runner.project.run_folder import RunFolder
+from runner.settings import read_settings
+from tests.project import Project
 from tests.unit.fake_stack import FakeStack
 from tests.unit.queue.test_batches import add, recover, shop, show, start, states
 
@@ -299,3 +301,21 @@ def test_a_record_that_a_network_disk_does_not_show_yet_is_not_lost(shop: FakeSt
     shop.work()
     recover(shop)
     assert states(show(shop, batch)) == {"buy": "FINISHED"}
+
+
+def test_without_a_limit_of_runs_per_task_a_batch_that_redis_has_lost_is_enqueued_again(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = project.environ(RUNS_PER_TASK="0")
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(project, "settings", lambda: read_settings(environ))
+    stack = FakeStack(project)
+    with stack.client:
+        add(stack, "buy")
+        add(stack, "login")
+        batch = start(stack, all=True)
+        stack.redis.flushall()
+        recover(stack)
+        stack.work()
+        assert states(show(stack, batch)) == {"buy": "FINISHED", "login": "FINISHED"}
