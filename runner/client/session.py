@@ -8,6 +8,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Thread
 from types import FrameType
+from typing import Any
 
 from runner.client.batches import Api, Batch
 from runner.client.connection import Failed
@@ -29,12 +30,18 @@ class Signals:
     def __init__(self, events: "SimpleQueue[Event]") -> None:
         self._events = events
         self._count = 0
+        self._before: dict[int, Any] = {}
 
     def install(self) -> None:
         """Let this process take them so; SIGHUP unless `nohup` lets it be ignored."""
         for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
             if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self.take)
+                self._before[number] = signal.signal(number, self.take)
+
+    def remove(self) -> None:
+        """Let the next one end the process, in the usual way unless it is the second."""
+        for number, handler in self._before.items() if not self._count else ():
+            signal.signal(number, handler)
 
     def take(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal. `SimpleQueue.put` may be called in a handler: it takes no lock."""
@@ -66,11 +73,13 @@ class Session:
     def watch(self) -> int:
         """Follow the batch until it is over, or has to be left. Returns the exit code."""
         self._api.connection.warn = self._events.put
-        Signals(self._events).install()
+        signals = Signals(self._events)
+        signals.install()
         self._in_background(self._follow)
         with self._view:
             while (code := self._step()) is None:
                 pass
+        signals.remove()
         if code and self.batch and not self.batch.over:
             self._api.connection.patience = LAST_PATIENCE
         return code
@@ -135,10 +144,10 @@ class Session:
         return None
 
     def _why_left(self) -> str:
+        if not self.batch and (self._ours or not self._interrupted):
+            return "The runner has not answered in time" + (": it may have started the tests." if self._ours else ".")
         if not self._interrupted:
-            return f"Not over after {self._timeout:g} s." if self.batch else "The runner has not answered in time."
-        if self._ours and not self.batch:
-            return "The runner has not answered in time: it may have started the tests."
+            return f"Not over after {self._timeout:g} s."
         return "The runs have not ended in time." if self._ours else ""
 
     def _signal_code(self) -> int | None:

@@ -254,3 +254,12 @@ def test_an_answer_that_does_not_end_is_left(
 def test_an_error_is_shown_as_far_as_one_reads(runner: ScriptedRunner, command: Command) -> None:
     runner.always["GET /batches"] = detail(400, "x" * 5000)
     assert command("list").err == "x" * 1000 + "\n"
+
+
+def test_a_start_that_is_not_answered_in_time_may_have_started_something(
+    runner: ScriptedRunner, command: Command
+) -> None:
+    runner.always["POST /batches"] = DROP
+    ended = command("run", "login", "--timeout", "0.3s")
+    assert ended.code == 4
+    assert ended.err.endswith("The runner has not answered in time: it may have started the tests.\n")

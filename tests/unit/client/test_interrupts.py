@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.client.scripted import BATCH, ScriptedRunner, a_batch, a_run
+from tests.unit.client.scripted import BATCH, DROP, ScriptedRunner, a_batch, a_run
 from tests.waiting import wait_for
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -210,3 +210,16 @@ def test_a_report_may_go_to_an_output_that_is_a_file(runner: ScriptedRunner, sta
         assert process.wait(10) == 0
     assert Path("out").read_text().endswith("\n<testsuites/>")
     assert Path("out").read_text().startswith("FINISHED")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, -1)])
+def test_reports_that_hang_can_be_left(runner: ScriptedRunner, started: Start, number: int, code: int) -> None:
+    runner.become(a_batch(a_run("login", "FINISHED")))
+    runner.always[f"GET /batches/{BATCH}/junit.xml"] = DROP
+    process = started("run", "login", "--junit", "out.xml")
+    wait_for(lambda: runner.requests(f"GET /batches/{BATCH}/junit.xml"), 10)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=5)
+    assert process.returncode == code
+    assert "1 passed" in out
+    assert "Traceback" not in err
