@@ -13,7 +13,8 @@ SLOWEST = 10  # times as many seconds may pass until an answer is whole
 LARGEST = 1 << 28  # bytes of an answer
 LONGEST = 1000  # characters of an error's text
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)  # seconds between the first attempts; the last one between all others
-NOT_NOW = (502, 503, 504)
+NOT_NOW = (408, 429, 502, 503, 504)
+OF_A_PROXY = (404, 500)  # unless the runner says why: the proxy may have lost it for a moment
 OUR_FAULT = (404, 409, 413, 422)
 
 
@@ -176,6 +177,6 @@ def checked(answer: Answer, raw: bool = False) -> Answer:
             answer.json()
         return answer
     detail = answer.detail()
-    if answer.status in NOT_NOW:
+    if answer.status in NOT_NOW or (answer.status in OF_A_PROXY and not detail):
         raise Unreachable(f"The runner answered {answer.status}. {detail}".rstrip())
     raise Refused(answer.status, detail or f"The runner answered {answer.status}.")

@@ -78,7 +78,7 @@ def make_api() -> Api:
     """The way to the runner that the options and the environment say. Raises `click.UsageError`."""
     text = remembered("url", os.environ.get("BUGNINJA_RUNNER_URL") or DEFAULT_URL)
     try:
-        url = urlsplit(text)
+        url = urlsplit(text.rstrip("/").removesuffix("/api/v1"))
         valid = url.scheme in ("http", "https") and url.hostname and (url.port or 80) and text.isascii()
     except ValueError:
         valid = False

@@ -263,3 +263,17 @@ def test_a_start_that_is_not_answered_in_time_may_have_started_something(
     ended = command("run", "login", "--timeout", "0.3s")
     assert ended.code == 4
     assert ended.err.endswith("The runner has not answered in time: it may have started the tests.\n")
+
+
+@pytest.mark.parametrize("status", [404, 408, 429, 500, 502])
+def test_what_a_proxy_says_is_asked_again(runner: ScriptedRunner, command: Command, status: int) -> None:
+    runner.become(a_batch(a_run("login", "FINISHED")))
+    runner.next[f"GET /batches/{BATCH}"] = [(status, b"page not found")]
+    ended = command("wait", BATCH)
+    assert ended.code == 0
+    assert f"The runner answered {status}. Trying again" in ended.err
+
+
+def test_the_address_may_be_that_of_the_calls(runner: ScriptedRunner, command: Command) -> None:
+    runner.become(a_batch(a_run("login", "FINISHED")))
+    assert f"\n  {runner.url}/ui/batches/{BATCH}\n" in command("--url", f"{runner.url}/api/v1/", "wait", BATCH).out
