@@ -10,10 +10,12 @@ from pathlib import Path
 PACKAGES = ("click", "rich")  # pure Python; of what rich itself needs, nothing is used here
 HERE = Path(__file__).parent
 LINE = b"#!/usr/bin/env python3\n"
-START = """import sys
+START = """import signal
+import sys
 
 if sys.version_info < (3, 11):
     sys.exit("Python must be 3.11 or newer, got %d.%d: run this file with another one." % sys.version_info[:2])
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until all is loaded
 from runner.client.main import main
 
 main()

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import select
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -150,7 +151,9 @@ class Lossy(FileIO):
 
     def write(self, content: Any, /) -> int:
         try:
-            return super().write(content)
+            while (written := super().write(content)) is None:  # the pipe is full, and does not block
+                select.select([], [self], [])
+            return written
         except OSError as error:
             if error.errno != errno.EPIPE:
                 self.lost = error.strerror or str(error)

@@ -265,6 +265,7 @@ def main() -> NoReturn:
     """Run the command of `sys.argv`, and exit with its code."""
     make_writable()
     signal.signal(signal.SIGTERM, terminated)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = cli.main(prog_name=PROGRAM, standalone_mode=False) or 0
     except click.ClickException as error:

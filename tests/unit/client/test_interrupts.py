@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.archive import START
 from tests.unit.client.scripted import BATCH, DROP, ScriptedRunner, a_batch, a_run
 from tests.waiting import wait_for
 
@@ -223,3 +224,22 @@ def test_reports_that_hang_can_be_left(runner: ScriptedRunner, started: Start, n
     assert process.returncode == code
     assert "1 passed" in out
     assert "Traceback" not in err
+
+
+def test_a_pipe_that_does_not_block_gets_all(runner: ScriptedRunner, started: Start) -> None:
+    runner.become(a_batch(a_run("login", "FINISHED", message="x" * 100_000)))
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    process = started("wait", BATCH, "--json", "-q", stdout=writer)
+    os.close(writer)
+    with open(reader) as pipe:  # noqa: PTH123 (a descriptor)
+        assert json.loads(pipe.read()) == runner.document
+    assert process.wait(10) == 0
+
+
+def test_ctrl_c_while_the_program_is_loaded_is_quiet(tmp_path: Path) -> None:
+    (tmp_path / "runner" / "client").mkdir(parents=True)
+    (tmp_path / "runner" / "client" / "main.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-c", START], env=environ, cwd=tmp_path, capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, b"")
