@@ -9,6 +9,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple, Self
 
 from redis import Redis
@@ -23,7 +24,7 @@ from runner.errors import OwnershipLost, RecordUnreadable
 from runner.ids import RunId, TaskId
 from runner.log import log_event
 from runner.project.adoption import adoption_link
-from runner.project.batch_files import BatchFile
+from runner.project.batch_files import BatchFile, Mark
 from runner.project.catalog import TaskCatalog
 from runner.project.project import read_retention_policy
 from runner.project.removal import TaskFiles, all_but_record, remove, size_of
@@ -129,7 +130,7 @@ class Pruner:
         this has come."""
         self._known = {task_id: frozenset(self._files.run_ids(task_id)) for task_id in self._files.task_ids()}
         accepted = {run_id for known in self._known.values() for run_id in known}
-        plans: list[Plan] = []
+        plans, awaited = list[Plan](), self._awaited()
         for task_id in self._known:
             runs = []
             for run in self._runs(task_id, accepted):
@@ -137,10 +138,21 @@ class Pruner:
                 tell(f"{task_id}: {len(runs)} runs read")
             found = TaskFiles(self._files.tasks_root, task_id)
             for run, is_whole in choose(runs, self.limits, now):
+                if is_whole and run.run_id in awaited:
+                    continue
                 size = self._size(task_id, run, found, is_whole)
                 if size or not run.is_pruned:
                     plans.append(Plan(task_id, run, is_whole, size))
         return plans
+
+    def _awaited(self) -> set[str]:
+        """The runs of batches that are not over: how they ended is not recorded there yet."""
+        found = set[str]()
+        for file in self._files.batches.marked(Mark.ACCEPTING, Mark.OPEN):
+            with suppress(OSError, RecordUnreadable):
+                batch = read_batch(file)
+                found |= {run.run_id for run in batch.runs} if batch else set()
+        return found
 
     def old_batches(self, now: float) -> list[BatchFile]:
         """The batches that ended before RECORDS_KEEP_DAYS; their runs are deleted then, too."""

@@ -49,11 +49,11 @@ class NotPossible(RunnerError):
 
 
 class RecordUnreadable(NotPossible):
-    """A run has a record that cannot be used: it is damaged, or of a newer version. `problem` says which."""
+    """The record of a run or batch cannot be used: it is damaged, or of a newer version. `problem` says which."""
 
-    def __init__(self, run_id: str, problem: str) -> None:
+    def __init__(self, run_id: str, problem: str, kind: str = "run") -> None:
         self.problem = problem
-        super().__init__(f"The record of run '{run_id}' cannot be used: {problem}.")
+        super().__init__(f"The record of {kind} '{run_id}' cannot be used: {problem}.")
 
 
 class OwnershipLost(RunnerError):

@@ -30,6 +30,7 @@ from runner.errors import NotPossible, StorageUnavailable
 from runner.project.batch_files import BatchFile, Mark
 
 BODY_BYTES = 256 * 1024  # more than the names of all tasks of a batch
+WHICH = {"failed": "did not pass", "errored": "is in ERROR", "all": "is known"}
 RERUN = {"failed": (State.FAILED, State.ERROR), "errored": (State.ERROR,), "all": tuple(State)}
 
 
@@ -48,7 +49,7 @@ async def rerun_batch(request: Request) -> Response:
     if not document.current_state.is_final:
         raise NotPossible(f"Batch '{document.id}' is not over; stop it, or wait for its end.")
     if not chosen:
-        raise NotPossible(f"Batch '{document.id}' has no run that is {only}, so there is nothing to run again.")
+        raise NotPossible(f"Batch '{document.id}' has no run that {WHICH[only]}, so there is nothing to run again.")
     record = await to_thread.run_sync(lambda: found.batches.record(found.batches.find(document.id)))
     return await accept_batch(request, partial(found.batch_acceptor.rerun, record, chosen, labels))
 

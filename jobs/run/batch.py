@@ -117,9 +117,10 @@ def batch_from_json(content: bytes, batch_id: RunId) -> BatchRecord:
     try:
         record = msgspec.json.decode(content, type=BatchRecord)
     except UNPARSABLE as error:
-        raise RecordUnreadable(batch_id, printable(str(error), 200)) from None
+        raise RecordUnreadable(batch_id, printable(str(error), 200), "batch") from None
     if record.version > VERSION or record.batch_id != batch_id:
-        raise RecordUnreadable(batch_id, "it is of another batch, or was written by a newer version of this program")
+        problem = "it is of another batch, or was written by a newer version of this program"
+        raise RecordUnreadable(batch_id, problem, "batch")
     return record
 
 

@@ -26,9 +26,9 @@ from jobs.status.cache import RenderedJSON, render_json
 from jobs.status.lists import RunLists
 from jobs.status.query import Page, PageQuery, paging, part_of
 from jobs.status.reader import RunReader
-from runner.errors import NotFound, RecordUnreadable
+from runner.errors import NotFound, RecordUnreadable, printable
 from runner.files import file_identity
-from runner.ids import RunId, check_run_id
+from runner.ids import RunId
 from runner.project.batch_files import BatchFile, Mark
 from runner.project.run_files import RunFiles
 
@@ -69,7 +69,7 @@ class Batches:
 
     def find(self, batch_id: str) -> BatchFile:
         """The record's file of the batch with this ID (text from outside). Raises `NotFound`."""
-        return self._files.batches.find(check_run_id(batch_id))
+        return self._files.batches.find(RunId(printable(batch_id)))
 
     def record(self, file: BatchFile) -> BatchRecord:
         """What the file says; one that cannot be read is an ERROR that says why. Raises `NotFound`."""

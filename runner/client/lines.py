@@ -61,6 +61,11 @@ def duration_text(seconds: float) -> str:
     return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
+def size_text(batch: Batch) -> str:
+    """How many runs there are."""
+    return f"{len(batch.runs)} run{'s' if len(batch.runs) != 1 else ''}"
+
+
 def counts_text(batch: Batch) -> str:
     """`2 passed, 1 failed, 1 waiting`: what there is of each."""
     words = {"pending": "waiting", "error": "with an error"}
@@ -111,7 +116,7 @@ class Lines(Quiet):
     def tick(self) -> None:
         if self._batch and self._clock() - self._said >= self._every:
             self._said = self._clock()
-            self.say(f"{len(self._batch.runs)} runs: {counts_text(self._batch)}")
+            self.say(f"{size_text(self._batch)}: {counts_text(self._batch)}")
 
     def _elapsed(self) -> str:
         minutes, seconds = divmod(int(self._clock() - self._begun), 60)

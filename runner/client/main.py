@@ -15,7 +15,7 @@ from runner.client.ci import idempotency_key
 from runner.client.ci import labels as labels_of
 from runner.client.connection import Failed, Refused
 from runner.client.github import is_on, report
-from runner.client.lines import Lines, Quiet, View, clean, is_terminal, lost_output, make_writable, summary
+from runner.client.lines import Lines, Quiet, View, clean, is_terminal, lost_output, make_writable, size_text, summary
 from runner.client.looking import LOOKING
 from runner.client.options import (
     OUTPUTS,
@@ -192,7 +192,7 @@ def start(api: Api, begin: Callable[[Api], tuple[Batch, bool]], detach: bool, ou
         batch, before = begin(api)
         if not output.quiet:
             was = "This was requested before; it is" if before else "Started"
-            api.connection.warn(f"{was} {batch.id}: {len(batch.runs)} runs, {api.connection.address}{batch.page}")
+            api.connection.warn(f"{was} {batch.id}: {size_text(batch)}, {api.connection.address}{batch.page}")
         return batch
 
     return follow(api, ready_batch, True, output) if not detach else show_detached(ready_batch(), output)

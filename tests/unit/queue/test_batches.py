@@ -20,6 +20,7 @@ from runner.ids import TaskId
 from runner.project.batch_files import Mark
 from runner.project.catalog import Dependencies
 from runner.project.task import parse_task
+from runner.settings import DAY
 from tests.unit.fake_stack import FakeStack
 
 TOML = '[task]\nname = "The {0}"\ntags = [{1}]\ndependencies = [{2}]\n'
@@ -342,7 +343,7 @@ def test_a_batch_is_rerun_whole_or_in_part(shop: FakeStack) -> None:
     assert "only must be failed" in shop.send(f"{path}?only=passed", 422)["detail"]
     passed = start(shop, tasks=["buy"])
     shop.work()
-    assert "has no run that is failed" in shop.send(f"/batches/{passed['id']}/rerun?only=failed", 409)["detail"]
+    assert "has no run that did not pass" in shop.send(f"/batches/{passed['id']}/rerun?only=failed", 409)["detail"]
 
 
 def test_a_batch_replays_the_newest_run_of_each_task_that_passed(shop: FakeStack) -> None:
@@ -475,3 +476,15 @@ def test_an_old_batch_is_deleted_when_records_are(shop: FakeStack) -> None:
     found.remove()
     listed = [item["id"] for item in shop.client.get("/batches").json()["items"]]
     assert listed == [young["id"], "o" * 24]
+
+
+def test_a_run_keeps_its_record_as_long_as_its_batch_is_not_over(shop: FakeStack) -> None:
+    batch = start(shop, tasks=["buy", "login"])
+    shop.redis.lrem("rq:queue:bugninja", 1, batch["runs"][1]["id"])  # it is not taken for now
+    shop.work()
+    pruner = Pruner(shop.project.settings(RECORDS_KEEP_DAYS="1"))
+    later = time.time() + 2 * DAY
+    assert not pruner.plans(later)
+    shop.send(f"/test-runs/{batch['runs'][1]['id']}/stop", 200)
+    recover(shop)
+    assert len(pruner.plans(later)) == 2
