@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,20 @@ def report(document: Document, cards: Sequence[Document], url: str, environ: Map
     with _said(out, "The outputs of the step"):
         if path := environ.get("GITHUB_OUTPUT"):
             _append(path, outputs(document, url))
+
+
+@contextmanager
+def commands_off(is_on: bool, out: TextIO) -> Iterator[None]:
+    """Inside it GitHub takes no line of the log for a command, whatever a test makes us print."""
+    word = secrets.token_hex(16)
+    if is_on:
+        out.write(f"::stop-commands::{word}\n")
+    try:
+        yield
+    finally:
+        if is_on:
+            sys.stdout.flush()
+            out.write(f"::{word}::\n")
 
 
 @contextmanager

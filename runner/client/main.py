@@ -14,7 +14,7 @@ from runner.client.batches import JSON, NO_RUNNER, Api, Batch
 from runner.client.ci import idempotency_key
 from runner.client.ci import labels as labels_of
 from runner.client.connection import Failed, Refused
-from runner.client.github import is_on, report
+from runner.client.github import commands_off, is_on, report
 from runner.client.lines import Lines, Quiet, View, clean, is_terminal, lost_output, make_writable, size_text, summary
 from runner.client.looking import LOOKING
 from runner.client.options import (
@@ -209,14 +209,15 @@ def show_detached(batch: Batch, output: Output) -> int:
 def follow(api: Api, begin: Callable[[], Batch], ours: bool, output: Output) -> int:
     """Follow a batch to its end; show and write its result. Returns the exit code."""
     session = Session(api, output.view(), begin, ours, output.timeout, stall())
-    code = session.watch()
-    if session.error:
-        complain(session.error)
-    if not session.batch:
-        return code
-    if session.batch.over:
-        api.connection.warn = complain
-    show_result(session.batch, api.connection.address, output)
+    with commands_off(is_on(output.github, os.environ), sys.stderr):
+        code = session.watch()
+        if session.error:
+            complain(session.error)
+        if not session.batch:
+            return code
+        if session.batch.over:
+            api.connection.warn = complain
+        show_result(session.batch, api.connection.address, output)
     problems = write_reports(api, session.batch, output)
     for sentence in problems:
         complain(sentence)

@@ -37,7 +37,15 @@ def runner() -> Iterator[ScriptedRunner]:
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runner: ScriptedRunner) -> None:
     """Nothing of the machine's, and the address of the runner."""
-    for name in ("GITHUB_ACTIONS", "CI", "BUGNINJA_RUNNER_TOKEN", "NO_COLOR", "GITHUB_STEP_SUMMARY", "GITHUB_RUN_ID"):
+    for name in (
+        "GITHUB_ACTIONS",
+        "CI",
+        "BUGNINJA_RUNNER_TOKEN",
+        "NO_COLOR",
+        "GITHUB_STEP_SUMMARY",
+        "GITHUB_RUN_ID",
+        "GITLAB_CI",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BUGNINJA_RUNNER_URL", runner.url)
     monkeypatch.setattr(connection, "PAUSES", (0.02, 0.05))

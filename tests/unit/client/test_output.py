@@ -289,3 +289,18 @@ def test_in_gitlab_the_junit_file_is_as_gitlab_reads_it(
     runner.always |= {f"{JUNIT}": (200, b"<x/>")}
     assert command("wait", BATCH, "--junit", "out.xml").code == 1
     assert runner.requests("GET /batches")[-1].path == f"/batches/{BATCH}/junit.xml?dialect=gitlab"
+
+
+def test_github_takes_no_commands_from_what_tests_say(
+    runner: ScriptedRunner, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    runner.become(failed(message=HOSTILE))
+    runner.always |= {"GET /test-runs/runlogin": (200, json.dumps({"id": "runlogin"}).encode())}
+    lines = command("run", "login", "shop").err.splitlines()
+    word = lines[0].removeprefix("::stop-commands::")
+    assert len(word) == 32
+    end = lines.index(f"::{word}::")
+    assert [line for line in lines[1:end] if line.startswith("::")] == []
+    assert [line.partition(" ")[0] for line in lines[end + 1 :]] == ["::error"]
+    assert "stop-commands" not in command("run", "login", "shop", "--github", "off").err
