@@ -55,7 +55,7 @@ def test_a_click_stops_a_run_and_starts_it_again(site: Stack, tabs: Tabs) -> Non
     expect(page.locator("#head .state")).to_contain_text("passed")
     replayed = started(page, "Replay")
     expect(page.locator("#head .state")).to_contain_text("error")  # it visits, and does not say how it ended
-    expect(page.get_by_text("replay, REST")).to_be_visible()
+    expect(page.get_by_text("replay, page")).to_be_visible()
     expect(page.get_by_role("link", name=again)).to_have_attribute("href", f"/ui/runs/{again}")
     assert site.run(replayed)["original_run_id"] == again
     page.goto(f"{tabs.base}/ui/runs/{again}")

@@ -90,7 +90,7 @@ def record(run_id: str, more: dict[str, Any]) -> dict[str, Any]:
 )
 @given(st.data())
 def test_whatever_is_in_a_project_every_call_is_answered_without_a_secret(data: st.DataObject) -> None:
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         root, outside = Path(name, "project"), Path(name, "outside")
         outside.write_text(json.dumps({"brain_states": {}, "actions": {}, "status": OUTSIDE, "secrets": OUTSIDE}))
         project = Project(root)
