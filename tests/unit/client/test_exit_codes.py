@@ -190,8 +190,8 @@ def test_a_runner_that_is_restarted_is_followed_further(runner: ScriptedRunner, 
 
 
 def test_a_batch_that_is_suddenly_unknown_is_no_wrong_usage(runner: ScriptedRunner, command: Command) -> None:
-    runner.always[f"GET /batches/{BATCH}/events"] = (404, b"")
-    runner.always[f"GET /batches/{BATCH}"] = (404, b"")
+    gone = (404, b'{"detail": "There is no batch."}')
+    runner.always |= {f"GET /batches/{BATCH}/events": gone, f"GET /batches/{BATCH}": gone}
     assert command("run", "login").code == 4
 
 
