@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from anyio import to_thread
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,6 +21,7 @@ from jobs.api.responses import JSONResponse, RenderedResponse, not_modified_or, 
 from jobs.api.runs import answer_at_change, read_body
 from jobs.queue.batches import AcceptedBatch
 from jobs.run.batch import batch_document, pending_line
+from jobs.run.record import RunRecord
 from jobs.run.state import State
 from jobs.run.verdict import STOPPED
 from jobs.services import Services
@@ -75,21 +77,24 @@ async def stop_batch(request: Request) -> Response:
     if document.current_state.is_final:
         raise NotPossible(f"Batch '{document.id}' is over already: it is {document.current_state}.")
     file = await to_thread.run_sync(found.batches.find, batch_id)
-    await to_thread.run_sync(stop_runs, found, file, limiter=request.app.state.stopping)
+    closed = await to_thread.run_sync(stop_runs, found, file, limiter=request.app.state.stopping)
     for line in document.runs:
         found.changes.notify(line.id)
     rendered = await found.batches.get(batch_id)
-    return RenderedResponse(rendered.body, 200 if rendered.is_final else 202)
+    response = RenderedResponse(rendered.body, 200 if rendered.is_final else 202)
+    response.background = BackgroundTask(found.stopper.cancel_jobs, closed)  # hundreds take Redis seconds
+    return response
 
 
-def stop_runs(found: Services, file: BatchFile) -> None:
-    """Start no run of the batch any more, and stop those that run. Raises `StorageUnavailable`."""
+def stop_runs(found: Services, file: BatchFile) -> list[RunRecord]:
+    """Start no run of the batch any more, and stop those that run; returns those that had not started. Raises
+    `StorageUnavailable`."""
     try:
         file.mark(Mark.STOP)
     except OSError as error:
         why = f"the folder batches cannot be written to ({error.strerror})"
         raise StorageUnavailable(f"The batch cannot be stopped: {why}.") from None
-    found.stopper.stop_runs(found.batches.record(file), STOPPED)
+    return found.stopper.stop_runs(found.batches.record(file), STOPPED)
 
 
 async def list_batches(request: Request) -> Response:

@@ -60,6 +60,8 @@ class RenderedResponse(Response):
             await pacer.wait()
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if self.background is not None:
+            await self.background()
 
 
 def chunks(content: bytes | memoryview) -> Iterator[memoryview]:

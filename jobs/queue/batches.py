@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial, reduce
-from itertools import starmap
+from itertools import islice, starmap
 from typing import NamedTuple
 
 import msgspec
@@ -138,16 +138,17 @@ class BatchAcceptor:
         """Accept those of its runs that are not accepted yet, and note when all are; returns their IDs. A run whose
         task is gone by now is left out."""
         make = partial(self._create, batch, self._catalog.dependencies())
+        made: list[RunRecord | RunnerError | None] = []
         with ThreadPoolExecutor(WRITERS) as pool:
-            made = [*pool.map(make, range(len(batch.runs)))]
-        accepted = [record for record in made if isinstance(record, RunRecord)]
-        for start in range(0, len(accepted), ENQUEUED):
-            self._runs.enqueue(*accepted[start : start + ENQUEUED])
+            coming = pool.map(make, range(len(batch.runs)))
+            while some := [*islice(coming, ENQUEUED)]:
+                self._runs.enqueue(*(record for record in some if isinstance(record, RunRecord)))
+                made += some
         if is_folder(self._files.tasks_root) and not any(isinstance(it, StorageUnavailable | Busy) for it in made):
             with suppress(OSError):  # or it is completed once more, and nothing is left to do then
                 file.mark(Mark.OPEN)
                 file.unmark(Mark.ACCEPTING)
-        return [record.run_id for record in accepted]
+        return [record.run_id for record in made if isinstance(record, RunRecord)]
 
     def _create(self, batch: BatchRecord, dependencies: Dependencies, index: int) -> RunRecord | RunnerError | None:
         """Accept one run; None if it is accepted already."""

@@ -2,6 +2,7 @@
 request is a file, which the worker that executes it looks for."""
 
 import logging
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -38,47 +39,54 @@ class RunStopper:
         """
         folder = find_folder(self._files, text)
         try:
-            self._stop(folder, STOPPED)
+            closed = self._stop(folder, STOPPED)
         except TimeoutError:
             raise Busy("The run cannot be stopped: another process holds its record. Try again in a moment.") from None
         except OSError as error:
             raise StorageUnavailable(
                 f"The run cannot be stopped: its folder is not usable ({error.strerror})."
             ) from None
+        self.cancel_jobs([closed] if closed else [])
         publish_change(self._redis, self._settings.queue_name, folder.run_id)
         return folder.run_id
 
-    def stop_runs(self, batch: BatchRecord, why: Interruption) -> None:
+    def stop_runs(self, batch: BatchRecord, why: Interruption) -> list[RunRecord]:
         """Request the end of those runs of the batch that are not over; if it is not a user who stops them, only of
-        those that have not started. What cannot be stopped now is left to the workers, who know of it by a mark."""
+        those that have not started. Returns those that are over now, whose jobs are still to be cancelled. What cannot
+        be stopped now is left to the workers, who know of it by a mark."""
         with ThreadPoolExecutor(WRITERS) as pool:
-            for _ in pool.map(partial(self._stop_one, why), batch.runs):
-                pass
+            return [record for record in pool.map(partial(self._stop_one, why), batch.runs) if record is not None]
 
-    def _stop_one(self, why: Interruption, run: BatchRun) -> None:
+    def cancel_jobs(self, records: Iterable[RunRecord]) -> None:
+        """Take the jobs of these runs, which had not started, out of the queue."""
+        for record in records:
+            cancel_job(self._redis, record, self._settings.run_ttl)
+
+    def _stop_one(self, why: Interruption, run: BatchRun) -> RunRecord | None:
         folder = self._files.folder(run.task_id, run.run_id)
         try:
-            self._stop(folder, why)
-            publish_change(self._redis, self._settings.queue_name, run.run_id)
+            closed = self._stop(folder, why)
+            if closed is None:
+                publish_change(self._redis, self._settings.queue_name, run.run_id)
+            return closed
         except NotPossible:  # it is over
             pass
         except (RunnerError, OSError) as error:
             log_event("not_stopped", level=logging.WARNING, run=run.run_id, error=error)
+        return None
 
-    def _stop(self, folder: RunFolder, why: Interruption) -> None:
+    def _stop(self, folder: RunFolder, why: Interruption) -> RunRecord | None:
+        """The record of a run that had not started, and is over now; None if its end was requested."""
         record = _open_record(folder)
         if record.started_at is None:
             try:
-                closed = close_unstarted(folder, record, why, None)  # and from now on no worker will start it
+                return close_unstarted(folder, record, why, None)  # and from now on no worker will start it
             except OwnershipLost:  # a worker has just begun it, or it is over
                 record = _open_record(folder)
-            else:
-                cancel_job(self._redis, closed, self._settings.run_ttl)
-                return
-        if why is not STOPPED or folder.stop_requested():
-            return
-        folder.request_stop()
-        log_event("stop_requested", run=record.run_id, task=record.task_id)
+        if why is STOPPED and not folder.stop_requested():
+            folder.request_stop()
+            log_event("stop_requested", run=record.run_id, task=record.task_id)
+        return None
 
 
 def _open_record(folder: RunFolder) -> RunRecord:

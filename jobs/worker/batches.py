@@ -96,10 +96,10 @@ class BatchRecovery:
             file.finish()
             log_event("batch_ended", batch=batch.batch_id)
         elif file.has(Mark.STOP):
-            self._stopper.stop_runs(batch, STOPPED)
+            self._stopper.cancel_jobs(self._stopper.stop_runs(batch, STOPPED))
         elif file.has(Mark.HOLD) or has_failed_enough(batch.fail_fast, lines):
             file.mark(Mark.HOLD)
-            self._stopper.stop_runs(batch, HELD)
+            self._stopper.cancel_jobs(self._stopper.stop_runs(batch, HELD))
 
     def _is_open(self, run: BatchRun, over: Mapping[TaskId, Set[RunId]]) -> bool:
         if run.run_id in over.get(run.task_id, ()):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.api.responses import CHUNK_BYTES
 from jobs.queue.batches import BatchAcceptor, needed_by
 from jobs.queue.new_runs import NewRuns
 from jobs.retention import Pruner
@@ -488,3 +489,14 @@ def test_a_run_keeps_its_record_as_long_as_its_batch_is_not_over(shop: FakeStack
     shop.send(f"/test-runs/{batch['runs'][1]['id']}/stop", 200)
     recover(shop)
     assert len(pruner.plans(later)) == 2
+
+
+def test_the_jobs_of_a_large_batch_that_is_stopped_are_cancelled_behind_the_answer(shop: FakeStack) -> None:
+    for number in range(220):
+        add(shop, f"t{number:03}")
+    batch = start(shop, all=True)
+    response = shop.client.post(f"/batches/{batch['id']}/stop")
+    assert (response.status_code, response.json()["counts"]["stopped"]) == (200, 223)
+    assert len(response.content) > CHUNK_BYTES  # which is sent in parts
+    assert not shop.redis.llen("rq:queue:bugninja")
+    assert not shop.redis.keys("rq:rl:*:allowed")
