@@ -20,7 +20,7 @@ from runner.project.run_files import RunFiles
 from runner.project.run_folder import RunFolder
 from runner.settings import Settings
 
-WRITERS = 8  # threads: most of the time is spent waiting for the disk
+WRITERS = 16  # threads: most of the time is spent waiting for the disk
 
 
 class RunStopper:
