@@ -96,6 +96,8 @@ class CliProcess:
         except psutil.TimeoutExpired:
             self._children.reap(but=self.pid)
             return None
+        if code is None and isinstance(self._process, psutil.Popen):
+            self._process.poll()  # another has waited for it, and Python would take it for running
         return _process_end(code)
 
     def end(self, grace: float, at_most: Callable[[], float] = lambda: math.inf) -> ProcessExit:

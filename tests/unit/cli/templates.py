@@ -81,7 +81,14 @@ def finish(process: WarmProcess) -> tuple[str, int | None]:
 
 
 def wait_gone(process: psutil.Process) -> None:
-    wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, 10, f"the end of {process}")
+    wait_for(lambda: is_gone(process), 10, f"the end of {process}")
+
+
+def is_gone(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it has just gone
+        return True
 
 
 Ready = Callable[[str], Template]
