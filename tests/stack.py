@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 MARK = "RUNNER_TEST_STACK"  # every process of a stack inherits it, so that none can hide
 TEMPLATE = ROOT / "runner" / "cli" / "template.py"
 FINAL = ("FINISHED", "FAILED", "ERROR")
+LEAVE_SECONDS = 5.0  # 4 in which a worker leaves, and one more, since other tests may keep the machine busy
 
 
 class Answer(NamedTuple):

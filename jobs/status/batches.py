@@ -26,7 +26,7 @@ from jobs.status.cache import RenderedJSON, render_json
 from jobs.status.lists import RunLists
 from jobs.status.query import Page, PageQuery, paging, part_of
 from jobs.status.reader import RunReader
-from runner.errors import NotFound, RecordUnreadable, printable
+from runner.errors import Busy, NotFound, RecordUnreadable, printable
 from runner.files import file_identity
 from runner.ids import RunId
 from runner.project.batch_files import BatchFile, Mark
@@ -72,13 +72,14 @@ class Batches:
         return self._files.batches.find(RunId(printable(batch_id)))
 
     def record(self, file: BatchFile) -> BatchRecord:
-        """What the file says; one that cannot be read is an ERROR that says why. Raises `NotFound`."""
+        """What the file says; one that cannot be used is an ERROR that says why. Raises `NotFound`, and `Busy` if it
+        cannot be read: that may pass, and whoever waits for its end must not take it for over."""
         try:
             record = read_batch(file)
         except RecordUnreadable as error:
             return unreadable_batch(file.batch_id, file.queued_at, str(error))
         except OSError as error:
-            return unreadable_batch(file.batch_id, file.queued_at, f"The record cannot be read ({error.strerror}).")
+            raise Busy(f"The record of batch '{file.batch_id}' cannot be read now ({error.strerror}).") from None
         if record is None:
             raise NotFound(f"There is no batch '{file.batch_id}'.")
         return record
@@ -119,10 +120,12 @@ class Batches:
 
     def _make_page(self, query: PageQuery) -> Page[BatchItem]:
         files = [*self._files.batches.all().values()][::-1]
-        items = [as_item(self.make(file)) for file in part_of(files, query.page, query.page_size)]
+        items = [*map(self._item, part_of(files, query.page, query.page_size))]
         return Page(items=items, **paging(len(files), query.page, query.page_size))
 
-
-def as_item(document: BatchDocument) -> BatchItem:
-    """The same without its runs."""
-    return BatchItem(**{name: getattr(document, name) for name in BatchItem.__struct_fields__})
+    def _item(self, file: BatchFile) -> BatchItem:
+        try:
+            document = self.make(file)
+        except Busy as error:  # which must not hide the others
+            document = batch_document(unreadable_batch(file.batch_id, file.queued_at, str(error)), (), stopping=False)
+        return BatchItem(**{name: getattr(document, name) for name in BatchItem.__struct_fields__})

@@ -14,7 +14,7 @@ import pytest
 
 from runner.settings import VARIABLES
 from tests.project import Project
-from tests.stack import ROOT, Stack, free_port
+from tests.stack import LEAVE_SECONDS, ROOT, Stack, free_port
 from tests.waiting import wait_for
 
 
@@ -189,7 +189,7 @@ def test_an_idle_worker_leaves_without_its_redis(new_stack: Callable[..., Stack]
     redis.terminate()
     redis.wait(5)
     os.kill(worker.pid, signal.SIGTERM)
-    assert worker.wait(4) == 0
+    assert worker.wait(LEAVE_SECONDS) == 0
     assert "Traceback" not in stack.log("worker")
 
 

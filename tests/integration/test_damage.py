@@ -55,9 +55,11 @@ LOSSES = [empty, lose_limits, lose_jobs, lose_queue, lose_turns, lose_heartbeats
 
 
 def check_one_at_a_time(stack: Stack, task: str) -> None:
+    path = f"/test-runs/test-case/{task}?page_size=200"
+    wait_for(lambda: all(run["finished_at"] for run in stack.call("GET", path).body["items"]), 10, "all in the list")
     times = sorted(
         (datetime.fromisoformat(run["started_at"]), datetime.fromisoformat(run["finished_at"]))
-        for run in stack.call("GET", f"/test-runs/test-case/{task}?page_size=200").body["items"]
+        for run in stack.call("GET", path).body["items"]
     )
     assert all(end <= start for (_, end), (start, _) in pairwise(times)), "one at a time"
 

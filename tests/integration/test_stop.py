@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.project import Project
-from tests.stack import Stack, work_horses
+from tests.stack import LEAVE_SECONDS, Stack, work_horses
 from tests.waiting import wait_for
 
 HIDING = "orphan forks:20 orphans:50 deaf print:up visit sleep:120"  # has processes that no look at environments finds
@@ -85,7 +85,7 @@ def test_ending_the_worker_while_it_is_stopping_a_run_keeps_the_users_word(
     wait_for(lambda: "told" in stack.text(f"/test-runs/{run_id}/log"))
     worker = stack.processes[2]
     worker.terminate()
-    assert worker.wait(4) == 0
+    assert worker.wait(LEAVE_SECONDS) == 0
     assert not of_run(stack, run_id)
     assert not is_alive(int((folder / "orphan.pid").read_text()))
     run = stack.run(run_id)
@@ -170,7 +170,7 @@ def test_a_worker_that_is_told_to_leave_ends_all_of_its_run_in_time(
     (horse,) = work_horses(worker.pid)
     os.kill(worker.pid, number)
     os.kill(horse.pid, number)
-    assert worker.wait(4) == 0
+    assert worker.wait(LEAVE_SECONDS) == 0
     run = stack.run(run_id)
     assert (run["current_state"], run["reason"]) == ("ERROR", "interrupted")
     assert "its worker was shut down" in run["error_message"]
@@ -192,7 +192,7 @@ def test_a_worker_leaves_when_its_terminal_is_closed(project: Project, new_stack
     stack.wait_ready()
     run_id, folder = start_hiding(project, stack)
     os.close(terminal)
-    worker.wait(4)  # the code says that its last lines could not be printed
+    worker.wait(LEAVE_SECONDS)  # the code says that its last lines could not be printed
     assert stack.run(run_id)["reason"] == "interrupted"
     assert not [pid for pid in hidden(folder) if is_alive(pid)]
 

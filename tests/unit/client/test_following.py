@@ -5,6 +5,7 @@ import threading
 
 from tests.unit.client.conftest import Command
 from tests.unit.client.scripted import BATCH, DROP, ScriptedRunner, a_batch, a_run
+from tests.waiting import wait_for
 
 EVENTS, DOCUMENT = f"GET /batches/{BATCH}/events", f"GET /batches/{BATCH}"
 RUNNING, PASSED = a_batch(a_run("login", "RUNNING")), a_batch(a_run("login", "FINISHED"))
@@ -31,13 +32,19 @@ def test_a_stream_that_breaks_is_begun_again_after_a_look(runner: ScriptedRunner
 
 def test_without_a_stream_changes_are_waited_for(runner: ScriptedRunner, command: Command) -> None:
     runner.always[EVENTS] = DROP
-    threading.Timer(0.1, runner.become, [RUNNING]).start()
-    threading.Timer(0.2, runner.become, [PASSED]).start()
+
+    def play() -> None:
+        for document, asked_for in ((RUNNING, BATCH), (PASSED, "?wait=")):
+            wait_for(lambda: any(asked_for in asked.path for asked in runner.requests(DOCUMENT)))  # noqa: B023
+            runner.become(document)
+
+    threading.Thread(target=play).start()
     assert "login running" in command("run", "login").err
     first, *later = runner.requests(DOCUMENT)[1:]
     assert first.path == f"/batches/{BATCH}"
     assert "If-None-Match" not in first.headers
-    assert [asked.path for asked in later] == [f"/batches/{BATCH}?wait=20"] * 2
+    assert later
+    assert {asked.path for asked in later} == {f"/batches/{BATCH}?wait=20"}
     assert all(asked.headers["If-None-Match"] for asked in later)
     assert len(runner.requests(EVENTS)) == 1
 

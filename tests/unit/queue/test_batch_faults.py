@@ -319,3 +319,20 @@ def test_without_a_limit_of_runs_per_task_a_batch_that_redis_has_lost_is_enqueue
         recover(stack)
         stack.work()
         assert states(show(stack, batch)) == {"buy": "FINISHED", "login": "FINISHED"}
+
+
+def test_a_batch_that_cannot_be_read_now_is_not_told_to_be_over(
+    shop: FakeStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = start(shop, tasks=["buy"])
+
+    def fails(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as busy:
+        busy.setattr("jobs.status.batches.read_batch", fails)
+        response = shop.client.get(f"/batches/{batch['id']}")
+        assert (response.status_code, "Too many open files" in response.json()["detail"]) == (503, True)
+        (item,) = shop.client.get("/batches").json()["items"]
+        assert "Too many open files" in item["error_message"]
+    assert show(shop, batch)["current_state"] == "PENDING"
