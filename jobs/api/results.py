@@ -20,7 +20,6 @@ from jobs.run.junit import junit_xml
 from jobs.run.results import Results, RunResult
 from jobs.services import Services
 from runner.archive import client_archive
-from runner.errors import NotFound
 from runner.ids import TaskId
 from runner.project.task import toml_name
 
@@ -107,19 +106,15 @@ async def batch_results(found: Services, batch_id: str) -> Results:
     """The results of all runs of a batch; of those that did not pass, one after the other is looked into. Raises
     `NotFound`."""
     batch = await found.batches.document(batch_id)
-    runs = [line_result(line, await read_failed(found, line)) for line in batch.runs]
+    runs = [
+        line_result(line, await found.reader.find(line.id) if line.current_state.is_failure else None)
+        for line in batch.runs
+    ]
     return Results(batch.id, batch.name, batch.started_at, batch.finished_at, batch.duration, runs, batch.labels)
 
 
-async def read_failed(found: Services, line: RunLine) -> RunDocument | None:
-    """The document of a run that did not pass; None for others, and if it was deleted."""
-    try:
-        return await found.reader.document(line.id) if line.current_state.is_failure else None
-    except NotFound:
-        return None
-
-
 def line_result(line: RunLine, run: RunDocument | None) -> RunResult:
+    """The result of a run of a batch, with its document if that is needed and there."""
     return RunResult(
         run_id=line.id,
         task_id=line.task_id,

@@ -16,7 +16,7 @@ from jobs.api.parameters import parse_query
 from jobs.api.responses import services
 from jobs.page.live import Parts, as_document, read_notice, stream_parts
 from jobs.page.report import send_report
-from jobs.page.runs import ShownQuery, read_run
+from jobs.page.runs import ShownQuery
 from jobs.page.steps import pictures, run_steps
 from jobs.page.templates import STATES, element, page
 from jobs.run.batch import BatchDocument, BatchItem, RunLine
@@ -210,7 +210,7 @@ async def get_batch_report(request: Request) -> Response:
 
 async def read_card(found: Services, run: RunLine, images: str) -> Card:
     """What is said of this run; if it was deleted, that is what the batch knows of it."""
-    document = await read_run(found, run.id)
+    document = await found.reader.find(run.id)
     if document is None or document.failure is None:
         return Card(run, Failure(None, run.failed_action, None, run.message, run.failed_url, None, [], None, None))
     steps = await to_thread.run_sync(run_steps, document) if images == "all" else []

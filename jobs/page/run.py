@@ -13,7 +13,6 @@ from jobs.api.parameters import parse_query
 from jobs.api.responses import RenderedResponse, services
 from jobs.page.live import Parts, as_document, read_notice, stream_parts
 from jobs.page.log_lines import last_lines
-from jobs.page.runs import read_run
 from jobs.page.steps import Window, first_of_page, last_picture, run_steps, same_picture
 from jobs.page.templates import HEADERS, element, page
 from jobs.run.document import RunDocument
@@ -101,7 +100,7 @@ async def read_passed(found: Services, document: RunDocument) -> Passed | None:
         return None
     (statistics,) = await to_thread.run_sync(found.statistics.of_tasks, {document.test_case.id})
     last = statistics.last_passed
-    other = await read_run(found, last.id) if last else None
+    other = await found.reader.find(last.id) if last else None
     picture = same_picture(document, other) if other else None
     return Passed(other.id, *picture) if other and picture else None
 

@@ -24,7 +24,7 @@ from jobs.status.cache import RenderedJSON
 from jobs.status.changes import EVERY_RUN
 from jobs.status.lists import RunPage
 from jobs.status.query import Labels, RunListQuery
-from runner.errors import Invalid, NotFound, printable
+from runner.errors import Invalid, printable
 from runner.ids import RunId, parse_run_id
 
 PAGE_SIZE = 25
@@ -167,16 +167,8 @@ async def read_rows(found: Services, filters: Filters) -> Rows:
 
 async def read_runs(found: Services, run_ids: Iterable[str]) -> list[RunDocument]:
     """The documents of these runs, without those that were deleted; asked for together, since Redis may be slow."""
-    documents = await asyncio.gather(*(read_run(found, run_id) for run_id in run_ids))
+    documents = await asyncio.gather(*(found.reader.find(run_id) for run_id in run_ids))
     return [document for document in documents if document is not None]
-
-
-async def read_run(found: Services, run_id: str) -> RunDocument | None:
-    """The document of a run; None if it was deleted."""
-    try:
-        return await found.reader.document(run_id)
-    except NotFound:
-        return None
 
 
 def render_rows(found: Services, runs: Sequence[RunItem | RunDocument]) -> dict[str, Markup]:

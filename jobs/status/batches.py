@@ -112,9 +112,8 @@ class Batches:
         return lines
 
     async def _with_progress(self, line: RunLine) -> RunLine:
-        try:
-            run = await self._reader.document(line.id)
-        except NotFound:
+        run = await self._reader.find(line.id)
+        if run is None:
             return line
         return msgspec.structs.replace(line, steps=run.progress.steps, last_goal=run.progress.last_goal)
 

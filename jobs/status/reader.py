@@ -21,7 +21,7 @@ from jobs.run.state import JobState
 from jobs.status.cache import CacheEntry, RenderedJSON, ResponseCache, render_json
 from jobs.status.projection import Projection
 from jobs.status.row import current_task
-from runner.errors import NoSuchRun, ProjectGone
+from runner.errors import NoSuchRun, NotFound, ProjectGone
 from runner.files import Identity, file_identity, is_there, read_tail
 from runner.ids import RunId, TaskId, check_run_id
 from runner.project.catalog import TaskCatalog
@@ -130,6 +130,13 @@ class RunReader:
         rendered = await self.get(run_id)
         async with self._turn:
             return await to_thread.run_sync(partial(msgspec.json.decode, rendered.body, type=RunDocument))
+
+    async def find(self, run_id: str) -> RunDocument | None:
+        """The same; None if there is no such run, such as one that was deleted."""
+        try:
+            return await self.document(run_id)
+        except NotFound:
+            return None
 
     def open_log(self, run_id: str) -> BinaryIO:
         """The run's log, open; empty if it is not there yet. Reads the disk. Raises `NotFound`, and `Gone` if

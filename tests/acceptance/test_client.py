@@ -60,6 +60,13 @@ def finish(process: "subprocess.Popen[str]", code: int) -> str:
     return printed
 
 
+def wait_for_line(process: "subprocess.Popen[str]", words: str) -> None:
+    """Until the process has said this."""
+    assert process.stderr is not None
+    while words not in (line := process.stderr.readline()):
+        assert line, f"it has ended without saying '{words}'"
+
+
 @pytest.fixture
 def client(project: Project, new_stack: Callable[..., Stack], tmp_path: Path) -> Client:
     """A stack with tasks, one of which passes, fails, cannot be run, and takes a minute."""
@@ -139,8 +146,7 @@ def test_a_second_interruption_leaves_at_once_and_who_waits_stops_nothing(client
     finish(waiting, 0)
     batch_id = wait_running(client)
     waiting = client.start("wait", batch_id)
-    assert waiting.stderr is not None
-    waiting.stderr.readline()  # it has begun
+    wait_for_line(waiting, "running")  # it has begun
     waiting.send_signal(signal.SIGINT)
     finish(waiting, 130)
     assert client.batch(batch_id)["counts"]["running"] == 1
@@ -155,7 +161,7 @@ def test_a_second_interruption_leaves_at_once_and_who_waits_stops_nothing(client
     web.suspend()  # so that the stop is not answered
     try:
         process.send_signal(signal.SIGINT)
-        time.sleep(0.3)
+        wait_for_line(process, "Once more")
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
         finish(process, 130)
@@ -280,7 +286,7 @@ def test_a_runner_that_is_not_there_is_retried_and_named(client: Client) -> None
     client.environ["BUGNINJA_RUNNER_URL"] = f"http://127.0.0.1:{free_port()}"
     process = client.start("list")
     try:
-        time.sleep(1.5)
+        wait_for_line(process, "Trying again for 60 s")
         assert process.poll() is None  # it goes on for a minute
     finally:
         process.terminate()
